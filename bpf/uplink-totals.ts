@@ -1,0 +1,84 @@
+// Reads the totals that the programs keep by CPU: uplink traffic, TCP flags, drops by reason.
+
+import type { Direction } from "../src/flow.ts";
+import type { DropTotal, PacketCount, TcpFlag, Totals } from "../src/snapshot.ts";
+import { dropTotals, totals as layout, limits } from "./contract.gen.ts";
+import type { DropReasons } from "./drop-reasons.ts";
+
+export const directions: readonly Direction[] = ["ingress", "egress"];
+
+const FIN = 1;
+const SYN = 2;
+const RST = 4;
+const PSH = 8;
+const ACK = 16;
+const URG = 32;
+const ECE = 64;
+const CWR = 128;
+const SYN_ACK = SYN | ACK;
+
+/**
+ * Packets of each flag, from counts by flag byte. Offload cuts or joins a buffer so that only ACK and ECE stand in
+ * each of its packets; the others stand in one.
+ */
+export function countFlags(
+  buffers: (flags: number) => number,
+  packets: (flags: number) => number,
+): Readonly<Record<TcpFlag, number>> {
+  const sum = (counts: (flags: number) => number, wanted: (flags: number) => boolean): number => {
+    let all = 0;
+    for (let flags = 0; flags < limits.TCP_FLAG_SETS; flags++) if (wanted(flags)) all += counts(flags);
+    return all;
+  };
+  const has = (bit: number) => (flags: number) => (flags & bit) !== 0;
+  return {
+    FIN: sum(buffers, has(FIN)),
+    SYN: sum(buffers, (flags) => (flags & SYN_ACK) === SYN),
+    "SYN-ACK": sum(buffers, (flags) => (flags & SYN_ACK) === SYN_ACK),
+    RST: sum(buffers, has(RST)),
+    PSH: sum(buffers, has(PSH)),
+    ACK: sum(packets, (flags) => (flags & SYN_ACK) === ACK),
+    URG: sum(buffers, has(URG)),
+    ECE: sum(packets, has(ECE)),
+    CWR: sum(buffers, has(CWR)),
+  };
+}
+
+/** Sum over the CPUs of one 64-bit word of each CPU's totals. */
+function sumWord(words: BigUint64Array, cpus: number, cpuWords: number, word: number): number {
+  let sum = 0;
+  for (let cpu = 0; cpu < cpus; cpu++) sum += Number(words[cpu * cpuWords + word] ?? 0n);
+  return sum;
+}
+
+export function readTotals(words: BigUint64Array, cpus: number, uplinks: readonly string[]): Totals {
+  const sum = (word: number): number => sumWord(words, cpus, layout.size / 8, word);
+  const forward = (direction: number): PacketCount => ({
+    packets: sum(layout.forward / 8 + direction * 2),
+    bytes: sum(layout.forward / 8 + direction * 2 + 1),
+  });
+  const tcpFlags = directions.flatMap((direction, i) => {
+    const at = (field: number) => (flags: number) => sum(field / 8 + i * limits.TCP_FLAG_SETS + flags);
+    const counts = countFlags(at(layout.flagBuffers), at(layout.flagPackets));
+    return Object.entries(counts).map(([flag, packets]) => ({ direction, flag: flag as TcpFlag, packets }));
+  });
+  return { uplinks, forward: { ingress: forward(0), egress: forward(1) }, tcpFlags };
+}
+
+/** Index of the kernel's drop table to reason: subsystem in bits 8 to 10 (see drop_index in drops.bpf.c). */
+const reasonOf = (index: number): number => ((index >>> 8) << 16) | (index & 0xff);
+
+export function readDropTotals(words: BigUint64Array, cpus: number, reasons: DropReasons): DropTotal[] {
+  const found: DropTotal[] = [];
+  for (let index = 0; index < 2 * limits.DROP_REASONS; index++) {
+    const packets = sumWord(words, cpus, dropTotals.size / 8, index * 2);
+    if (packets === 0) continue;
+    found.push({
+      reason: reasons.name(reasonOf(index % limits.DROP_REASONS)),
+      direction: index < limits.DROP_REASONS ? "ingress" : "egress",
+      packets,
+      bytes: sumWord(words, cpus, dropTotals.size / 8, index * 2 + 1),
+    });
+  }
+  return found;
+}

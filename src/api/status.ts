@@ -1,0 +1,18 @@
+// GET /api/v1/status: how the appliance and its parts do.
+
+import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
+import { jsonAnswer, unauthorizedAnswer } from "./requests.ts";
+import { type StatusAnswer, statusSchema } from "./schemas.ts";
+
+export type ReadStatus = () => StatusAnswer;
+
+const route = createRoute({
+  method: "get",
+  path: "/api/v1/status",
+  summary: "How the appliance and its parts do",
+  responses: { 200: jsonAnswer(statusSchema, "The state as of the last tick."), 401: unauthorizedAnswer },
+});
+
+export function statusRoute(app: OpenAPIHono, { status }: { readonly status: ReadStatus }): void {
+  app.openapi(route, (context) => context.json(status(), 200));
+}

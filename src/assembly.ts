@@ -1,0 +1,302 @@
+// Puts the parts together that one configuration asks for: store, API, backend, loop; and takes them apart again.
+
+import { createAdmission } from "./admission.ts";
+import { type ApiParts, apiApp } from "./api/app.ts";
+import { checkExposure, isLoopback, openToken, type Token } from "./api/auth.ts";
+import type { RequestCounts } from "./api/requests.ts";
+import { openServer, resolveHost, type Server, type Tls } from "./api/server.ts";
+import { createStreams, type Streams } from "./api/streams.ts";
+import { type Appliance, createAppliance, type Outlets } from "./appliance.ts";
+import type { Config } from "./config-schema.ts";
+import { printListen } from "./config-units.ts";
+import { createExposition, type Exposition } from "./exposition.ts";
+import { createFilter } from "./filter.ts";
+import { createFlowLog, type FlowLog } from "./flow-log.ts";
+import { type History, openHistory } from "./history.ts";
+import { createDnsNames, type DnsNames } from "./identity/dns.ts";
+import { importRows, rowsImported } from "./import-rows.ts";
+import { errorText, type Log } from "./log.ts";
+import { createLoop, type Loop } from "./loop.ts";
+import {
+  type BuildFacts,
+  type ConfigFacts,
+  diskFacts,
+  type MetricView,
+  processFacts,
+} from "./metrics-view.ts";
+import { createSampler } from "./sampler.ts";
+import type { Settings } from "./settings.ts";
+import type { Backend } from "./snapshot.ts";
+import { type ConfigStatus, readStatus } from "./status.ts";
+import type { Throttle } from "./throttle.ts";
+
+/** What outlives a change of the configuration. */
+export type Surroundings = {
+  readonly build: BuildFacts;
+  readonly log: Log;
+  readonly now: () => number;
+  readonly startedAt: number;
+  readonly counts: RequestCounts;
+  /** Goes on with what it has admitted when other parts are opened anew. */
+  readonly throttle: Throttle;
+  readonly openBackend: (config: Config) => Promise<Backend>;
+  readonly configStatus: () => ConfigStatus;
+  /** Loads what the SQLite addon needs from outside itself; files go into this directory where memory does not do. */
+  readonly loadAddonLibraries: (directory: string) => Promise<void>;
+  /** A directory of the service manager that goes with the process. */
+  readonly runtimeDir: string | undefined;
+};
+
+export type Assembly = AsyncDisposable & {
+  readonly url: string;
+  /** Ticks until the signal aborts; `ticked` is called after each one. */
+  run(signal: AbortSignal, ticked: () => void): Promise<void>;
+  /** Takes over what can change while all parts stay; false when parts must be opened anew. */
+  apply(settings: Settings): boolean;
+};
+
+function tlsOf({ tls: { certFile, keyFile, clientCaFile } }: Config["api"]): { readonly tls?: Tls } {
+  if (certFile === undefined || keyFile === undefined) return {};
+  return { tls: { certFile, keyFile, ...(clientCaFile === undefined ? {} : { clientCaFile }) } };
+}
+
+function openApi(config: Config, door: Door, fetch: Handler): Promise<Server> {
+  const { listen, api } = config;
+  return openServer({
+    listen,
+    address: door.address,
+    fetch,
+    connectionsMax: api.connectionsMax,
+    bodyBytesMax: api.bodyMax,
+    ...tlsOf(api),
+  });
+}
+
+type Door = { readonly address: string; readonly token?: Token };
+
+/** Checked by the address that the name stands for now: the configuration knows only the name. */
+async function openDoor({ listen, api }: Config): Promise<Door> {
+  const address = await resolveHost(listen);
+  const token = api.tokenFile === undefined ? {} : { token: openToken(api.tokenFile) };
+  const mutualTls = api.tls.clientCaFile !== undefined;
+  checkExposure({ listen: printListen(listen), address, token: api.tokenFile !== undefined, mutualTls });
+  return { address, ...token };
+}
+
+/** Parts of a running assembly that the scrape and the status read. */
+type Running = Surroundings & {
+  readonly settings: () => Settings;
+  readonly config: () => Config;
+  readonly history: History;
+  readonly flowLog?: FlowLog;
+  readonly streams: Streams;
+  readonly names: DnsNames;
+  readonly appliance: Appliance;
+  readonly loop: Loop;
+  readonly token?: Token;
+  readonly server: Server;
+};
+
+function configFacts({ reloaded, refused, problems, rejectedTotal }: ConfigStatus): ConfigFacts {
+  return { reloaded, refused, lastRefused: problems.length > 0, rejected: rejectedTotal };
+}
+
+function viewOf(running: Running): MetricView {
+  const { build, appliance, names, loop, log, history, counts, startedAt, throttle, streams } = running;
+  const { node, cluster, dataDir } = running.config();
+  const { open, refused } = running.server.connections();
+  return {
+    nodeName: node,
+    cluster,
+    node: appliance.model(),
+    build,
+    process: processFacts(startedAt),
+    names: names.facts(),
+    loop: loop.facts(),
+    log: log.counts(),
+    store: appliance.storeFacts(),
+    ledger: history.store.ledger(),
+    throttle: throttle.facts(),
+    rollups: history.rollups.facts(),
+    samples: history.samples.facts(),
+    queries: history.queries.facts(),
+    streams: streams.facts(),
+    ...diskFacts(dataDir),
+    ...(running.flowLog === undefined ? {} : { flowLog: running.flowLog.facts() }),
+    http: { requests: counts.all(), connections: open, refused },
+    config: configFacts(running.configStatus()),
+  };
+}
+
+/** Made anew when its part of the configuration changes. */
+function createScrapes({ settings }: Pick<Running, "settings">): () => Exposition {
+  // The configuration map asks for the metrics of the agent itself, which its users' dashboards know by these names.
+  const make = ({ config: { metrics }, internalMetrics: own }: Settings) =>
+    createExposition({ ...metrics, names: own ? [...metrics.names, "fluentbit"] : metrics.names });
+  let { config, internalMetrics } = settings();
+  let exposition = make(settings());
+  return () => {
+    const now = settings();
+    if (now.config.metrics !== config.metrics || now.internalMetrics !== internalMetrics) {
+      ({ config, internalMetrics } = now);
+      exposition = make(now);
+    }
+    return exposition;
+  };
+}
+
+function apiParts(running: Running, door: Door, scrapes: () => Exposition): ApiParts {
+  const { build, history, appliance, now, counts, log, config, streams } = running;
+  const { store, queries } = history;
+  return {
+    version: build.version,
+    access: {
+      loopback: isLoopback(door.address),
+      mutualTls: config().api.tls.clientCaFile !== undefined,
+      openMetrics: () => config().api.openMetrics,
+      ...(door.token === undefined ? {} : { token: door.token }),
+    },
+    scrape: (accept) => scrapes().render(viewOf(running), accept),
+    unready: appliance.unready,
+    status: () => readStatus(running),
+    queries,
+    streams,
+    imports: {
+      rowsImported: (sha256) => rowsImported(store, sha256),
+      importRows: (part) => importRows(store, part),
+    },
+    ledger: () => ({ totals: store.ledger(), rows: store.stats().rows }),
+    now,
+    counts,
+    failed: (error, path) => log.error("a request failed", { path, error: errorText(error) }),
+  };
+}
+
+// Keys that are read anew each time they are used.
+const withoutLive = (config: Config): unknown => ({
+  ...config,
+  node: "",
+  cluster: "",
+  tick: 0,
+  metrics: config.metrics.seriesMax,
+  throttle: undefined,
+  filters: undefined,
+  log: { ...config.log, level: "info" },
+  api: { ...config.api, openMetrics: false },
+});
+
+type Handler = (request: Request) => Response | Promise<Response>;
+
+const starting: Handler = () =>
+  Response.json(
+    { error: { message: "fovea is starting" } },
+    { status: 503, headers: { "Retry-After": "1" } },
+  );
+
+const openStreams = ({ store, queries }: History, streamsMax: number, log: Log): Streams =>
+  createStreams({
+    source: {
+      flows: queries.flows,
+      ledger: store.ledger,
+      head: () => ({ generation: store.place().generation, seq: store.stats().lastSeq }),
+    },
+    streamsMax,
+    failed: (error) => log.warn("a stream ended: the store cannot be read", { error: errorText(error) }),
+  });
+
+function openFlowLog({ node, flowLog }: Config, { log, now }: Surroundings, names: DnsNames): FlowLog {
+  const { file, bytesMax, filesMax, ageMax, compress } = flowLog;
+  return createFlowLog({
+    ...{ file, bytesMax, filesMax, compress, now },
+    ageMaxMs: ageMax,
+    nodeName: node,
+    names: (address) => {
+      const name = names.nameOf(address, now());
+      return name === undefined ? [] : [name];
+    },
+    failed: (error) => log.error("the flow log has a problem", { error: errorText(error) }),
+    recovered: (lines) => log.info("the flow log is written again", { file, linesLost: lines }),
+  });
+}
+
+const filterOf = ({ filters }: Settings) =>
+  filters.include.length + filters.exclude.length === 0 ? undefined : createFilter(filters);
+
+/** Where records and samples go beside the rows; `view` is what a sample is taken of. */
+function outletsOf(options: {
+  readonly history: History;
+  readonly flowLog: FlowLog | undefined;
+  readonly samples: Config["samples"];
+  readonly now: () => number;
+  readonly series: () => Parameters<History["samples"]["add"]>[0]["series"];
+}): Outlets {
+  const { history, flowLog, samples, now, series } = options;
+  const sampler = createSampler({ stepMs: () => samples.step, now, elapsedMs: () => performance.now() });
+  return {
+    summaries: history.summaries.add,
+    sample: () => {
+      const at = samples.enabled ? sampler.due() : undefined;
+      if (at !== undefined) history.samples.add({ at, series: series() });
+    },
+    log: (rows, summaries) => flowLog?.write(rows, summaries),
+  };
+}
+
+/** Throws when a part cannot be opened; then those before it are closed again. */
+export async function assemble(settings: Settings, surroundings: Surroundings): Promise<Assembly> {
+  const { log, now, throttle } = surroundings;
+  const { config } = settings;
+  let live = settings;
+  let ticked = () => {};
+  let handler = starting;
+  await using undo = new AsyncDisposableStack();
+  const door = await openDoor(config);
+  const history = undo.use(await openHistory({ ...surroundings, config }));
+  // The port before the backend: one that is taken is told at once, and nothing was attached to the kernel for it.
+  const server = undo.use(await openApi(config, door, (request) => handler(request)));
+  const streams = undo.use(openStreams(history, config.api.streamsMax, log));
+  const names = createDnsNames({ namesMax: config.dns.namesMax });
+  const flowLog = config.flowLog.enabled ? undo.use(openFlowLog(config, surroundings, names)) : undefined;
+  const backend = undo.use(await surroundings.openBackend(config));
+  const admission = createAdmission({ throttle, filter: filterOf(settings) });
+  throttle.apply(settings.throttle);
+  const scrapes = createScrapes({ settings: () => live });
+  const series = () => scrapes().series(viewOf(running));
+  const outlets = outletsOf({ history, flowLog, samples: config.samples, now, series });
+  const { store } = history;
+  const appliance = createAppliance({ backend, store, names, log, now, admission, throttle, outlets });
+  undo.defer(appliance.finish);
+  const tick = async (signal: AbortSignal) => {
+    await appliance.tick(signal);
+    streams.ticked();
+    ticked();
+  };
+  const loop = createLoop({ tickMs: () => live.config.tick, tick });
+  const running: Running = {
+    ...surroundings,
+    ...(door.token === undefined ? {} : { token: door.token }),
+    ...(flowLog === undefined ? {} : { flowLog }),
+    settings: () => live,
+    config: () => live.config,
+    ...{ history, streams, names, appliance, loop, server },
+  };
+  const app = apiApp(apiParts(running, door, scrapes));
+  handler = (request) => app.fetch(request);
+  const parts = undo.move();
+  return {
+    url: server.url,
+    run: (signal, onTick) => {
+      ticked = onTick;
+      return loop.run(signal);
+    },
+    apply: (changed) => {
+      if (!Bun.deepEquals(withoutLive(live.config), withoutLive(changed.config))) return false;
+      live = changed;
+      throttle.apply(changed.throttle);
+      admission.setFilter(filterOf(changed));
+      log.setLevel(changed.config.log.level);
+      return true;
+    },
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
+}

@@ -1,0 +1,97 @@
+// Where an import goes: a running appliance, or the store of a stopped one.
+
+import { z } from "zod";
+import type { Config } from "../config-schema.ts";
+import type { FlowRecord } from "../flow.ts";
+import { type ImportPart, importRows, rowsImported } from "../import-rows.ts";
+import { StoreLockedError } from "../store/failure.ts";
+import { openStore, type Store } from "../store/store.ts";
+import type { Client } from "./client.ts";
+
+export type ImportTarget = Disposable & {
+  /** Rows of this file that it was given so far, in all imports of it. */
+  had(sha256: string, signal: AbortSignal): Promise<number>;
+  /** Takes all rows, or throws; what it took before that it knows by then. */
+  add(part: ImportPart, signal: AbortSignal): Promise<Added>;
+};
+
+/** `evicted`: older rows that made room, where that is known. */
+export type Added = { readonly kept: number; readonly evicted: number };
+
+// A request takes this much; the smallest appliance of the defaults takes four times as much.
+const bodyCharsMax = 256 * 1024;
+
+/** The rows as bodies, one record a line. */
+function* bodiesOf(rows: readonly FlowRecord[]): Generator<{ readonly body: string; readonly rows: number }> {
+  let lines: string[] = [];
+  let chars = 0;
+  for (const row of rows) {
+    const line = `${JSON.stringify(row)}\n`;
+    if (chars + line.length > bodyCharsMax) {
+      yield { body: lines.join(""), rows: lines.length };
+      lines = [];
+      chars = 0;
+    }
+    lines.push(line);
+    chars += line.length;
+  }
+  if (lines.length > 0) yield { body: lines.join(""), rows: lines.length };
+}
+
+const hadSchema = z.object({ rows: z.int().min(0) });
+const addedSchema = z.object({ kept: z.number(), evicted: z.number() });
+
+/** A header carries no others; the records name the node in full. */
+const inHeader = (text: string): string => text.replace(/[^\x20-\x7e]/g, "?");
+
+export function openServerTarget(client: Client): ImportTarget {
+  return {
+    had: async (sha256, signal) =>
+      (await client.get("import", hadSchema, new URLSearchParams({ sha256 }), signal)).rows,
+    add: async ({ sha256, node, before, rows }, signal) => {
+      const total = { kept: 0, evicted: 0 };
+      let sent = before;
+      for (const { body, rows: count } of bodiesOf(rows)) {
+        const headers = {
+          "Content-Type": "application/x-ndjson",
+          "Fovea-Node": inHeader(node),
+          "Fovea-Sha256": sha256,
+          "Fovea-Before": String(sent),
+        };
+        const { kept, evicted } = await client.post("import", addedSchema, { headers, body }, signal);
+        sent += count;
+        total.kept += kept;
+        total.evicted += evicted;
+      }
+      return total;
+    },
+    [Symbol.dispose]: () => undefined,
+  };
+}
+
+function openStopped(dataDir: string, { store }: Config, nativeBinding: string | undefined): Store {
+  try {
+    return openStore({ dir: dataDir, bytesMax: store.bytesMax, ageMaxMs: store.ageMax, nativeBinding });
+  } catch (error) {
+    if (!(error instanceof StoreLockedError)) throw error;
+    throw new Error(`${error.message} To import into a running appliance, leave --data-dir out.`);
+  }
+}
+
+/** Bounded as the configuration of the appliance says. */
+export function openStoreTarget({
+  dataDir,
+  config,
+  nativeBinding,
+}: {
+  readonly dataDir: string;
+  readonly config: Config;
+  readonly nativeBinding: string | undefined;
+}): ImportTarget {
+  const store = openStopped(dataDir, config, nativeBinding);
+  return {
+    had: (sha256) => Promise.resolve(rowsImported(store, sha256)),
+    add: (part) => Promise.resolve(importRows(store, part)),
+    [Symbol.dispose]: () => store.close(),
+  };
+}

@@ -1,0 +1,259 @@
+// The configuration: every key with its default, its range and its text form.
+
+import { hostname } from "node:os";
+import { z } from "zod";
+import {
+  type Listen,
+  parseDuration,
+  parseListen,
+  parseShare,
+  parseSize,
+  printDuration,
+  printListen,
+  printShare,
+  printSize,
+} from "./config-units.ts";
+import { excludeRuleSchema, filterRuleSchema, rulesMax } from "./filter-rules.ts";
+
+const second = 1000;
+const hour = 3600 * second;
+const day = 24 * hour;
+const kib = 2 ** 10;
+const mib = 2 ** 20;
+const gib = 2 ** 30;
+
+type Range = { readonly min: number; readonly max: number };
+
+const within = (value: number, { min, max }: Range) => value >= min && value <= max;
+
+const duration = (range: Range & { readonly default: string }) =>
+  z
+    .string("is a duration with a unit: 500ms, 1s, 1.5m, 2h or 7d")
+    .transform((text, context) => {
+      const ms = parseDuration(text);
+      if (ms === undefined) context.addIssue(`"${text}" is no duration; write 500ms, 1s, 1.5m, 2h or 7d`);
+      else if (!within(ms, range))
+        context.addIssue(`${text} is not from ${printDuration(range.min)} to ${printDuration(range.max)}`);
+      return ms ?? z.NEVER;
+    })
+    .prefault(range.default);
+
+const bytes = (range: Range & { readonly default: string; readonly rule?: (bytes: number) => string }) =>
+  z
+    .union([z.string(), z.number()], "is a size: 32MiB, 1GiB, 64KB or a number of bytes")
+    .transform((given, context) => {
+      const size = typeof given === "string" ? parseSize(given) : parseSize(String(given));
+      const broken = size === undefined ? "" : (range.rule?.(size) ?? "");
+      if (size === undefined) context.addIssue(`"${given}" is no size; write 32MiB, 1GiB, 64KB or bytes`);
+      else if (!within(size, range))
+        context.addIssue(`${given} is not from ${printSize(range.min)} to ${printSize(range.max)}`);
+      else if (broken !== "") context.addIssue(`${given} ${broken}`);
+      return size ?? z.NEVER;
+    })
+    .prefault(range.default);
+
+const amount = (range: Range & { readonly default: number }) =>
+  z
+    .int(`is a whole number from ${range.min} to ${range.max}`)
+    .min(range.min, `is less than ${range.min}`)
+    .max(range.max, `is more than ${range.max}`)
+    .default(range.default);
+
+/** A percent sign always: a bare 20 could be taken for the number of records, a bare 0.2 for 0.2 %. */
+const share = (fallback: string) =>
+  z
+    .string("is a share with its sign: 20%")
+    .transform((text, context) => {
+      const parsed = parseShare(text);
+      if (parsed === undefined) context.addIssue(`"${text}" is no share from 0% to 100%; write 20% or 12.5%`);
+      return parsed ?? z.NEVER;
+    })
+    .prefault(fallback);
+
+const flag = (value: boolean) => z.boolean("is true or false").default(value);
+
+const choice = <const T extends readonly [string, ...string[]]>(names: T, fallback: T[number]) =>
+  z.enum(names, `is one of ${names.join(", ")}`).default(fallback);
+
+const text = (message: string) => z.string(message).min(1, message);
+
+const path = () => text("is the path of a file").optional();
+
+const glob = text("is a name or a pattern such as eth* (quoted)");
+const rules = <S extends z.ZodType>(rule: S) =>
+  z.array(rule, "is a list of rules").max(rulesMax, `has more than ${rulesMax} rules`).default([]);
+
+/** One of the documented keys: throttle-settings.ts reads it as the reference agent does, and refuses nothing. */
+const lenient = () => z.unknown().optional();
+
+const globs = (fallback: readonly string[]) =>
+  z
+    .array(glob, 'is a list of names or patterns: ["eth*"]')
+    .max(256, "has more than 256 entries")
+    .default([...fallback]);
+
+const listen = z
+  .string("is HOST:PORT")
+  .transform((given, context): Listen => {
+    const parsed = parseListen(given);
+    if (parsed === undefined)
+      context.addIssue(
+        `"${given}" is not HOST:PORT, [IPV6]:PORT; every address is 0.0.0.0:PORT or [::]:PORT`,
+      );
+    return parsed ?? z.NEVER;
+  })
+  .prefault("127.0.0.1:10093");
+
+export const metricNames = ["kappie", "networkobservability", "fluentbit"] as const;
+
+// The ring buffer of a BPF map: a power of two of whole pages.
+const powerOfTwo = (size: number) => (Number.isInteger(Math.log2(size)) ? "" : "is no power of two");
+
+const section = <S extends z.core.$ZodLooseShape>(shape: S) => z.strictObject(shape, "is a section of keys");
+
+export const configSchema = section({
+  node: text("is the name of this machine, as text")
+    .max(253, "is longer than 253 characters")
+    .default(() => hostname()),
+  cluster: z
+    .string("is the name of a cluster, as text")
+    .max(253, "is longer than 253 characters")
+    .default(""),
+  listen,
+  dataDir: text("is the path of a directory").default(".fovea"),
+  tick: duration({ default: "1s", min: 100, max: 60 * second }),
+  log: section({
+    level: choice(["debug", "info", "warn", "error"], "info"),
+    /** auto: text on a terminal, JSON elsewhere. */
+    format: choice(["auto", "json", "text"], "auto"),
+  }).prefault({}),
+  interfaces: section({
+    include: globs(["*"]),
+    exclude: globs([]),
+    loopback: flag(false),
+    uplinks: z
+      .union(
+        [z.literal("auto"), z.array(text("is the name of an interface")).min(1).max(256)],
+        "is auto or a list of interfaces: [eth0]",
+      )
+      .default("auto"),
+    /** auto: tcx where the kernel has it, else clsact. */
+    attach: choice(["auto", "tcx", "clsact"], "auto"),
+  }).prefault({}),
+  flows: section({
+    idle: duration({ default: "10s", min: second, max: hour }),
+    active: duration({ default: "30s", min: second, max: hour }),
+    max: amount({ default: 131_072, min: 1024, max: 16_777_216 }),
+    tableBytes: bytes({ default: "32MiB", min: mib, max: 4 * gib }),
+    spillBytes: bytes({ default: "4MiB", min: 64 * kib, max: 256 * mib, rule: powerOfTwo }),
+  }).prefault({}),
+  drops: section({ max: amount({ default: 16_384, min: 256, max: 1_048_576 }) }).prefault({}),
+  dns: section({
+    enabled: flag(true),
+    namesMax: amount({ default: 16_384, min: 0, max: 1_048_576 }),
+  }).prefault({}),
+  sockets: section({
+    remotesMax: amount({ default: 100, min: 0, max: 10_000 }),
+    namespacesMax: amount({ default: 256, min: 1, max: 65_536 }),
+    every: duration({ default: "10s", min: 100, max: hour }),
+  }).prefault({}),
+  metrics: section({
+    names: z
+      .array(
+        z.enum(metricNames, `is one of ${metricNames.join(", ")}`),
+        `is a list of ${metricNames.join(", ")}`,
+      )
+      .default(["kappie"]),
+    seriesMax: amount({ default: 20_000, min: 100, max: 1_000_000 }),
+  }).prefault({}),
+  throttle: section({
+    throttle_enabled: lenient(),
+    throttle_rate: lenient(),
+    throttle_window: lenient(),
+    throttle_interval: lenient(),
+    throttle_print: lenient(),
+    /** window: the documented moving average. smooth: a token bucket. */
+    mode: choice(["window", "smooth"], "window"),
+    /** Of the budget, and beside it, for records that matter. */
+    reserve: share("20%"),
+    /** Where a configuration map of Container Insights is mounted, if there is one. */
+    agentConfig: text("is the path of a directory").default("/etc/config/settings"),
+  }).prefault({}),
+  filters: section({
+    include: rules(filterRuleSchema),
+    exclude: rules(excludeRuleSchema),
+    /** With ContainerNetworkLog custom resources: their rules join those above. */
+    files: z
+      .array(text("is the path of a file"), "is a list of paths")
+      .max(16, "has more than 16 entries")
+      .default([]),
+  }).prefault({}),
+  store: section({
+    bytesMax: bytes({ default: "1GiB", min: mib, max: 1024 * gib }),
+    ageMax: duration({ default: "7d", min: 60 * second, max: 3650 * day }),
+  }).prefault({}),
+  rollups: section({
+    /** Kept a minute and an hour; the rest is one sum. */
+    keysMax: amount({ default: 1000, min: 10, max: 100_000 }),
+    minuteAgeMax: duration({ default: "30d", min: hour, max: 3650 * day }),
+    hourAgeMax: duration({ default: "400d", min: hour, max: 3650 * day }),
+  }).prefault({}),
+  samples: section({
+    enabled: flag(true),
+    step: duration({ default: "15s", min: second, max: 300 * second }),
+    ageMax: duration({ default: "30d", min: hour, max: 3650 * day }),
+  }).prefault({}),
+  flowLog: section({
+    enabled: flag(false),
+    file: text("is the path of a file").default("/var/log/fovea/flows.log"),
+    bytesMax: bytes({ default: "10MiB", min: 64 * kib, max: gib }),
+    filesMax: amount({ default: 5, min: 1, max: 1000 }),
+    ageMax: duration({ default: "7d", min: 60 * second, max: 3650 * day }),
+    compress: flag(true),
+  }).prefault({}),
+  api: section({
+    tokenFile: path(),
+    openMetrics: flag(false),
+    tls: section({ certFile: path(), keyFile: path(), clientCaFile: path() }).prefault({}),
+    bodyMax: bytes({ default: "1MiB", min: kib, max: 64 * mib }),
+    connectionsMax: amount({ default: 256, min: 1, max: 65_536 }),
+    streamsMax: amount({ default: 16, min: 0, max: 1024 }),
+  }).prefault({}),
+});
+
+/** Paths as in the file; durations in milliseconds, sizes in bytes. */
+export type Config = z.output<typeof configSchema>;
+/** What may be given: every key optional, in its text form. */
+export type ConfigInput = z.input<typeof configSchema>;
+
+/** One key that takes a value: its path, and what reads that value. */
+export type ConfigKey = { readonly path: readonly string[]; readonly schema: z.ZodType };
+
+const unwrapped = (schema: unknown): unknown =>
+  schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault ? unwrapped(schema.unwrap()) : schema;
+
+function keysUnder(shape: Readonly<Record<string, unknown>>, path: readonly string[]): ConfigKey[] {
+  return Object.entries(shape).flatMap(([name, schema]): ConfigKey[] => {
+    const inner = unwrapped(schema);
+    if (inner instanceof z.ZodObject) return keysUnder(inner.shape, [...path, name]);
+    return schema instanceof z.ZodType ? [{ path: [...path, name], schema }] : [];
+  });
+}
+
+export const configKeys = (): readonly ConfigKey[] => keysUnder(configSchema.shape, []);
+
+type Printer = (value: unknown) => unknown;
+const asNumber =
+  (print: (value: number) => string): Printer =>
+  (value) =>
+    typeof value === "number" ? print(value) : value;
+const printers: readonly (readonly [RegExp, Printer])[] = [
+  [/^listen$/, (value) => printListen(value as Listen)],
+  [/^(tick|flows\.(idle|active)|sockets\.every|samples\.step)$|[aA]geMax$/, asNumber(printDuration)],
+  [/^throttle\.reserve$/, asNumber(printShare)],
+  [/(Bytes|\.bytesMax|\.bodyMax)$/, asNumber(printSize)],
+];
+
+/** The text form of a value at a path, as it may stand in the file. */
+export const printValue = (path: string, value: unknown): unknown =>
+  printers.find(([pattern]) => pattern.test(path))?.[1](value) ?? value ?? null;

@@ -1,0 +1,113 @@
+// fovea: the platform, the streams and the signals of this process, handed to the command line.
+
+import { join } from "node:path";
+import { keyboardOf } from "./cli/keyboard.ts";
+import { streamOutput } from "./cli/output.ts";
+import { runProgram } from "./cli/program.ts";
+import type { World } from "./cli/world.ts";
+import type { Config } from "./config-schema.ts";
+import { errorText, writeStderr } from "./log.ts";
+import { createNotifier, type Notifier } from "./sd-notify.ts";
+import type { Backend } from "./snapshot.ts";
+
+// packaging/build.ts defines them; from source they are absent.
+declare const FOVEA_VERSION: string;
+declare const FOVEA_COMMIT: string;
+
+const build: World["build"] = {
+  version: typeof FOVEA_VERSION === "undefined" ? "0.0.0-source" : FOVEA_VERSION,
+  commit: typeof FOVEA_COMMIT === "undefined" ? "" : FOVEA_COMMIT,
+  bun: Bun.version,
+  os: process.platform,
+  arch: process.arch,
+};
+
+async function openLinux({ dataDir, interfaces, flows, drops, dns, sockets }: Config): Promise<Backend> {
+  const { openLinuxBackend } = await import("../bpf/backend.ts");
+  return openLinuxBackend({
+    interfaces,
+    flows: {
+      idleMs: flows.idle,
+      activeMs: flows.active,
+      flowsMax: flows.max,
+      tableBytes: flows.tableBytes,
+      spillBytes: flows.spillBytes,
+    },
+    dropsMax: drops.max,
+    dnsEnabled: dns.enabled,
+    sockets: {
+      remotesMax: sockets.remotesMax,
+      namespacesMax: sockets.namespacesMax,
+      everyMs: sockets.every,
+    },
+    libraryDirectory: join(dataDir, "native"),
+    now: Date.now,
+  });
+}
+
+function openBackend(config: Config): Promise<Backend> {
+  if (process.platform === "linux") return openLinux(config);
+  throw new Error(`there is no backend for ${process.platform}; play a recording with run --replay FILE`);
+}
+
+/** Everywhere else the addon has all it needs. */
+async function loadAddonLibraries(directory: string): Promise<void> {
+  if (process.platform !== "linux") return;
+  const native = await import("../bpf/native.ts");
+  native.loadAddonLibraries({ fallbackDirectory: directory });
+}
+
+/** Opens the socket with the first message: most processes have nobody to tell. */
+async function openNotifier(): Promise<Notifier> {
+  const listens = process.platform === "linux" && (process.env["NOTIFY_SOCKET"] ?? "") !== "";
+  const send = listens ? await unixSender() : () => undefined;
+  const failed = (error: unknown) =>
+    writeStderr(`fovea: the service manager cannot be told: ${errorText(error)}\n`);
+  return createNotifier({ env: process.env, pid: process.pid, send, failed });
+}
+
+async function unixSender(): Promise<(message: Uint8Array, address: Uint8Array) => void> {
+  const AF_UNIX = 1;
+  const SOCK_DGRAM = 2;
+  const { openSocket, sendBytesTo } = await import("../bpf/libc.ts");
+  let fd: number | undefined;
+  return (message, address) => {
+    fd ??= openSocket(AF_UNIX, SOCK_DGRAM, 0).fd; // For the life of the process.
+    sendBytesTo(fd, message, address);
+  };
+}
+
+/** Aborts with the first signal; a second one ends the process at once. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(1);
+      controller.abort(new Error(`stopped by ${name}`));
+    });
+  return controller.signal;
+}
+
+/** A mistake of ours: one line, with the place that a report of it needs. */
+function crash(error: unknown): never {
+  const place =
+    error instanceof Error ? (error.stack?.split("\n").find((line) => line.includes(" at ")) ?? "") : "";
+  writeStderr(`fovea: internal error: ${errorText(error)} (${place.trim()})\n`);
+  process.exit(1);
+}
+
+process.on("uncaughtException", crash);
+process.on("unhandledRejection", crash);
+
+const code = await runProgram(process.argv.slice(2), {
+  out: streamOutput(process.stdout, process.env),
+  err: streamOutput(process.stderr, process.env),
+  env: process.env,
+  build,
+  stop: stopSignal(),
+  openBackend,
+  loadAddonLibraries,
+  notifier: await openNotifier(),
+  ...(process.stdin.isTTY ? { keyboard: keyboardOf(process.stdin) } : {}),
+});
+process.exit(code);

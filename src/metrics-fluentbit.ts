@@ -1,0 +1,47 @@
+// The names that the QoS dashboard of Container Insights asks for, so that it shows this appliance as it is.
+
+import { foreignCounter, type MetricRow } from "./metrics-row.ts";
+import { type ReasonFamily, totalOf } from "./store/ledger.ts";
+
+/** What the dashboard selects by: the aliases of input, throttle and output in the agent that it was made for. */
+const input = "oms_networkflow_input";
+const throttle = "oms_networkflow_throttle";
+const output = "oms_network_flow_output";
+
+const counted = (
+  name: `fluentbit_${string}_total`,
+  help: string,
+  alias: string,
+  of: "rows.offered" | "rows.kept" | ReasonFamily,
+): MetricRow =>
+  foreignCounter({
+    name,
+    help,
+    labels: ["name"],
+    *read({ ledger }) {
+      if (ledger !== undefined) yield [{ name: alias }, totalOf(ledger, of)];
+    },
+  });
+
+export const fluentbitRows: readonly MetricRow[] = [
+  counted("fluentbit_input_records_total", "Flow records that were offered.", input, "rows.offered"),
+  counted(
+    "fluentbit_filter_records_total",
+    "Flow records that came to the throttle.",
+    throttle,
+    "rows.offered",
+  ),
+  counted(
+    "fluentbit_filter_drop_records_total",
+    "Flow records that the throttle held back.",
+    throttle,
+    "rows.throttled",
+  ),
+  counted("fluentbit_output_proc_records_total", "Flow records that were kept.", output, "rows.kept"),
+  counted(
+    "fluentbit_output_dropped_records_total",
+    "Flow records that could not be written.",
+    output,
+    "rows.lost",
+  ),
+];

@@ -1,0 +1,194 @@
+// The settings of a run: configuration, throttle and filters put together from all files; and watching those files.
+
+import { type AgentConfig, agentConfigFiles, readAgentConfig } from "./agent-config.ts";
+import {
+  ConfigError,
+  type ConfigProblem,
+  type ConfigWithSources,
+  type Env,
+  loadConfigWithSources,
+  placesWithoutFile,
+} from "./config.ts";
+import type { Config, ConfigInput } from "./config-schema.ts";
+import { type FilterRules, parseNetworkLogs, rulesMax } from "./filter-rules.ts";
+import { errorText } from "./log.ts";
+import { readText, versionOf } from "./text-file.ts";
+import type { ThrottleSettings } from "./throttle.ts";
+import { type Rejection, readThrottle, throttleSettings, type WrittenValue } from "./throttle-settings.ts";
+
+export type Settings = {
+  /** The documented keys of the throttle are in it as they are in force. */
+  readonly config: Config;
+  readonly throttle: ThrottleSettings;
+  readonly filters: FilterRules;
+  /** Whether the configuration map asks for the metrics of the agent itself. */
+  readonly internalMetrics: boolean;
+  readonly agentConfig: Pick<AgentConfig, "dir" | "found" | "schemaVersion" | "configVersion">;
+  /** Values that are not in force as they were written. */
+  readonly rejected: readonly Rejection[];
+  /** All that must be watched: they were read, or would be if they were there. */
+  readonly files: readonly string[];
+};
+
+// YAML and variables have one kind of number; the throttle's reader tells whole ones by their type.
+const asWritten = (value: unknown): unknown =>
+  typeof value === "number" && Number.isSafeInteger(value) ? BigInt(value) : value;
+
+function throttleOf({ given }: ConfigWithSources, agent: AgentConfig) {
+  const ownOf = (path: readonly string[]): readonly WrittenValue[] =>
+    given(path).map((source) => ({ ...source, value: asWritten(source.value) }));
+  return readThrottle((key) => [...ownOf(["throttle", key]), ...agent.written(key)]);
+}
+
+function readFilterFile(file: string): {
+  readonly rules: FilterRules;
+  readonly problems: readonly ConfigProblem[];
+} {
+  try {
+    return parseNetworkLogs(readText(file), file);
+  } catch (error) {
+    // Joins the problems of the other files, so that all are told at once.
+    const problem = { file, key: "", message: `cannot be read: ${errorText(error)}` };
+    return { rules: { include: [], exclude: [] }, problems: [problem] };
+  }
+}
+
+/** The rules of the configuration, and after them those of the files. */
+function readFilters({ filters }: Config): { rules: FilterRules; problems: readonly ConfigProblem[] } {
+  const read = filters.files.map(readFilterFile);
+  const rules = {
+    include: [...filters.include, ...read.flatMap((file) => file.rules.include)],
+    exclude: [...filters.exclude, ...read.flatMap((file) => file.rules.exclude)],
+  };
+  const tooMany = filters.files.slice(0, 1).flatMap((file) =>
+    Object.entries(rules)
+      .filter(([, list]) => list.length > rulesMax)
+      .map(([key, list]) => {
+        const message = `makes ${list.length} ${key} rules together with the others, more than ${rulesMax}`;
+        return { file, key: "", message };
+      }),
+  );
+  return { rules, problems: [...read.flatMap((file) => file.problems), ...tooMany] };
+}
+
+const passedOver = (problem: ConfigProblem): Rejection => ({
+  ...problem,
+  value: "",
+  message: `${problem.message}; nothing of it is in force`,
+});
+
+export type LoadOptions = {
+  readonly file?: string;
+  readonly env: Env;
+  readonly overrides?: ConfigInput;
+  /**
+   * At a start a configuration map that is broken is passed over, as by the reference agent: it is shared with other
+   * agents. Later it refuses the change: what was in force before is better than defaults.
+   */
+  readonly starting: boolean;
+};
+
+/** Throws a ConfigError with all that is wrong in the configuration, or else in the files that it names. */
+export function loadSettings({ starting, ...source }: LoadOptions): Settings {
+  const loaded = loadConfigWithSources(source);
+  const { config } = loaded;
+  const agent = readAgentConfig(config.throttle.agentConfig);
+  const filters = readFilters(config);
+  const broken = agent.problem === undefined ? [] : [agent.problem];
+  const problems = [...filters.problems, ...(starting ? [] : broken)];
+  if (problems.length > 0) throw new ConfigError(problems);
+  const throttle = throttleOf(loaded, agent);
+  const { dir, found, schemaVersion, configVersion, internalMetrics } = agent;
+  const files = source.file === undefined ? [] : [source.file];
+  return {
+    config: { ...config, throttle: { ...config.throttle, ...throttle.values } },
+    throttle: throttleSettings(throttle.values, config.throttle),
+    filters: filters.rules,
+    internalMetrics,
+    agentConfig: {
+      dir,
+      found,
+      ...(schemaVersion === undefined ? {} : { schemaVersion }),
+      ...(configVersion === undefined ? {} : { configVersion }),
+    },
+    rejected: [...broken.map(passedOver), ...throttle.rejected, ...agent.rejected],
+    files: [...new Set([...files, ...agentConfigFiles(dir), ...config.filters.files])],
+  };
+}
+
+/** What a load came to. The error is a ConfigError, or a fault of the program: that too leaves all as it was. */
+export type SettingsChange = { readonly settings: Settings } | { readonly error: unknown };
+
+const pseudoFiles: readonly string[] = Object.values(placesWithoutFile);
+
+/** The files that decide what a further load would come to. */
+function filesOf(change: SettingsChange): readonly string[] {
+  if ("settings" in change) return change.settings.files;
+  if (!(change.error instanceof ConfigError)) return [];
+  const files = new Set(change.error.problems.map(({ file }) => file));
+  return [...files].filter((file) => !pseudoFiles.includes(file));
+}
+
+type Versions = ReadonlyMap<string, string>;
+
+const versionsOf = (files: Iterable<string>): Versions =>
+  new Map([...files].map((file) => [file, versionOf(file)]));
+
+// Each further load is for files that the one before has named.
+const loadsMax = 4;
+
+/** Loads until each file that matters was looked at before it was read: so no change of it goes unseen. */
+function loadLooking(
+  load: () => Settings,
+  first: readonly string[],
+): { readonly change: SettingsChange; readonly versions: Versions } {
+  let files = new Set(first);
+  for (let loads = 1; ; loads++) {
+    const versions = versionsOf(files);
+    const change = attempt(load);
+    const named = filesOf(change);
+    // A file that was not looked at counts as changed at the next poll.
+    if (loads === loadsMax || named.every((file) => files.has(file))) return { change, versions };
+    files = new Set([...files, ...named]);
+  }
+}
+
+function attempt(load: () => Settings): SettingsChange {
+  try {
+    return { settings: load() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+export type SettingsWatch = {
+  /** The settings to start with. */
+  readonly first: Settings;
+  /** Costs one stat a file and never waits; tells each change of the files once. */
+  poll(): SettingsChange | undefined;
+};
+
+/** `files` are watched whatever a load names. Throws what the first load throws. */
+export function watchSettings(options: {
+  readonly files: readonly string[];
+  readonly load: (how: { readonly starting: boolean }) => Settings;
+}): SettingsWatch {
+  const start = loadLooking(() => options.load({ starting: true }), options.files);
+  if ("error" in start.change) throw start.change.error;
+  const first = start.change.settings;
+  let inForce: readonly string[] = first.files;
+  let watched = new Set([...options.files, ...inForce]);
+  let { versions } = start;
+  return {
+    first,
+    poll: () => {
+      if ([...watched].every((file) => versions.get(file) === versionOf(file))) return undefined;
+      const next = loadLooking(() => options.load({ starting: false }), [...watched]);
+      // After a refusal: the files of what stays in force, and those that would have to be put right.
+      if ("settings" in next.change) inForce = next.change.settings.files;
+      watched = new Set([...options.files, ...inForce, ...filesOf(next.change)]);
+      versions = next.versions;
+      return next.change;
+    },
+  };
+}

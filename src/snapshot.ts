@@ -1,0 +1,146 @@
+// The contract between a platform and the rest: what a collector returns each tick.
+
+import type { Direction, FlowRecord } from "./flow.ts";
+
+/** Wire packets and their bytes: layer 2 length without checksum, headers of every segment included. */
+export type PacketCount = { readonly packets: number; readonly bytes: number };
+
+export const tcpFlagNames = ["FIN", "SYN", "SYN-ACK", "RST", "PSH", "ACK", "URG", "ECE", "CWR"] as const;
+export type TcpFlag = (typeof tcpFlagNames)[number];
+
+/** Taken on the uplinks alone, so that each packet counts once. Cumulative since the backend opened. */
+export type Totals = {
+  readonly uplinks: readonly string[];
+  readonly forward: Readonly<Record<Direction, PacketCount>>;
+  /** A SYN-ACK counts as SYN-ACK alone, not as SYN nor as ACK. */
+  readonly tcpFlags: readonly {
+    readonly direction: Direction;
+    readonly flag: TcpFlag;
+    readonly packets: number;
+  }[];
+};
+
+/** Cumulative; `reason` is the running kernel's name without its SKB_DROP_REASON_ prefix. */
+export type DropTotal = PacketCount & { readonly reason: string; readonly direction: Direction };
+
+/** Cumulative unless the statistic is a state. Statistic names are those of the kernel or the driver. */
+export type InterfaceCounters = {
+  readonly interface: string;
+  readonly statistics: Readonly<Record<string, number>>;
+};
+
+/** Open TCP connections to one remote address and port. */
+export type TcpRemote = { readonly address: string; readonly port: number; readonly connections: number };
+
+export type TcpSockets = {
+  /** Sockets by state name (ESTABLISHED, TIME_WAIT, …); every state that the platform knows, zeros included. */
+  readonly states: Readonly<Record<string, number>>;
+  /** The busiest `remotesMax` remotes, most connections first; absent where the platform cannot tell. */
+  readonly remotes?: readonly TcpRemote[];
+  /** Connections to all remotes that did not fit. */
+  readonly remotesOther?: number;
+};
+
+/** Cumulative; `type` and `code` are DNS names (A, AAAA, NOERROR, …), `OTHER` for the rest. */
+export type DnsTotals = {
+  readonly queries: readonly { readonly type: string; readonly count: number }[];
+  readonly responses: readonly { readonly type: string; readonly code: string; readonly count: number }[];
+  /** Time from query to response: upper bounds in seconds, one cumulative count a bound, sum in seconds. */
+  readonly latency: {
+    readonly bounds: readonly number[];
+    readonly counts: readonly number[];
+    readonly sum: number;
+    readonly count: number;
+  };
+  /** Queries that saw no response before their place was needed or their time ran out. */
+  readonly unanswered: number;
+  /** Messages that passed a hook and found the ring buffer full: counted as packets, not as DNS. */
+  readonly lost: number;
+};
+
+/** An address that a DNS answer gave for a name; `ttlSeconds` as answered. */
+export type DnsAnswer = { readonly name: string; readonly address: string; readonly ttlSeconds: number };
+
+/** A DNS response that was an error: its ends as they stand in the packet (the server is the source), and the code's name. */
+export type DnsError = {
+  readonly source: string;
+  readonly destination: string;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  /** IANA protocol number: UDP or TCP. */
+  readonly protocol: number;
+  readonly code: string;
+};
+
+/** Fill of a kernel table: what is in use and how much fits. `bytes` is the kernel memory that it holds. */
+export type MapUse = {
+  readonly map: string;
+  readonly entries: number;
+  readonly capacity: number;
+  readonly bytes: number;
+};
+
+/** The ledger's first law: seen = aggregated + untracked. Cumulative, over every hook, not only uplinks. */
+export type PacketLedger = {
+  readonly seen: number;
+  readonly aggregated: number;
+  /** Of the aggregated: seen again on another interface of the same node, counted once in the flow. */
+  readonly duplicate: number;
+  readonly untracked: readonly { readonly reason: string; readonly packets: number }[];
+};
+
+/** Live flows, and how many records left the flow table by reason (cumulative). */
+export type FlowTableUse = {
+  readonly live: number;
+  readonly max: number;
+  readonly evicted: readonly { readonly reason: string; readonly flows: number }[];
+};
+
+/** One statistic family: the kernel's own names. Cumulative. */
+export type Statistics = Readonly<Record<string, number>>;
+
+// A section is absent when the platform cannot see it. Absent is not zero.
+export type Snapshot = {
+  readonly totals?: Totals;
+  readonly drops?: readonly DropTotal[];
+  /** Records that ended or were reported since the last snapshot; each is handed over once. */
+  readonly flows?: readonly FlowRecord[];
+  readonly flowTable?: FlowTableUse;
+  readonly packets?: PacketLedger;
+  readonly dns?: DnsTotals;
+  /** Answers since the last snapshot; each is handed over once. */
+  readonly dnsAnswers?: readonly DnsAnswer[];
+  /** Error responses since the last snapshot; each is handed over once. */
+  readonly dnsErrors?: readonly DnsError[];
+  readonly interfaces?: readonly InterfaceCounters[];
+  readonly tcpSockets?: TcpSockets;
+  readonly tcpStatistics?: Statistics;
+  readonly ipStatistics?: Statistics;
+  readonly udpStatistics?: Statistics;
+  readonly udpActiveSockets?: number;
+  readonly maps?: readonly MapUse[];
+  /** Interfaces that this collector is attached to. */
+  readonly attached?: readonly string[];
+  /** What this collector cannot see here and why, one sentence each; empty or absent when it sees all. */
+  readonly limits?: readonly string[];
+};
+
+/** Thrown by a collector after which this process must not go on: the node does not catch it. */
+export class FatalError extends Error {}
+
+/** Reads one subject. Throws when it cannot; the node catches and goes on with the others. */
+export type Collector = {
+  readonly name: string;
+  collect(signal: AbortSignal): Snapshot | Promise<Snapshot>;
+};
+
+/**
+ * All collectors of one platform. Opening is construction, closing is disposal. A subject that cannot be opened
+ * on this machine is a collector whose `collect` throws the reason. Disposal returns what is still live as a
+ * last snapshot through `drain`, so that nothing unreported is lost on a clean stop.
+ */
+export type Backend = AsyncDisposable & {
+  readonly collectors: readonly Collector[];
+  /** Called once before disposal: the flows that are still live, reported with reason `shutdown`. */
+  drain?(): Snapshot;
+};

@@ -1,0 +1,140 @@
+// How the appliance does, as the status of the API tells it.
+
+import type { Token } from "./api/auth.ts";
+import type { StatusAnswer } from "./api/schemas.ts";
+import type { Server } from "./api/server.ts";
+import type { Streams } from "./api/streams.ts";
+import type { Appliance } from "./appliance.ts";
+import type { FlowLog } from "./flow-log.ts";
+import type { History } from "./history.ts";
+import type { Loop } from "./loop.ts";
+import type { BuildFacts } from "./metrics-view.ts";
+import type { NodeModel } from "./node.ts";
+import type { Settings } from "./settings.ts";
+import { checkLaws } from "./store/ledger.ts";
+import type { Store } from "./store/store.ts";
+import type { Throttle } from "./throttle.ts";
+import { type Rejection, rejectionText } from "./throttle-settings.ts";
+
+export type ConfigStatus = {
+  readonly file?: string;
+  /** Changes that were applied, and that were refused, since the start. */
+  readonly reloaded: number;
+  readonly refused: number;
+  /** Why the file as it is now is not in force; empty when it is. */
+  readonly problems: readonly string[];
+  /** Variables that mean nothing. */
+  readonly warnings: readonly string[];
+  /** Values that are not in force as they were written. */
+  readonly rejected: readonly Rejection[];
+  /** Such values since the start, by key; counted once for each load that was taken over. */
+  readonly rejectedTotal: Readonly<Record<string, number>>;
+  /** The configuration map of Container Insights that is in force, if there is one. */
+  readonly agentConfig: Settings["agentConfig"];
+};
+
+export type StatusParts = {
+  readonly build: BuildFacts;
+  readonly now: () => number;
+  readonly startedAt: number;
+  readonly settings: () => Settings;
+  readonly configStatus: () => ConfigStatus;
+  readonly history: Pick<History, "store" | "rollups" | "samples">;
+  readonly throttle: Throttle;
+  readonly flowLog?: FlowLog;
+  readonly streams: Streams;
+  readonly appliance: Appliance;
+  readonly loop: Loop;
+  readonly token?: Token;
+  readonly server: Server;
+};
+
+function storeStatus(store: Store): StatusAnswer["store"] {
+  const { mode, memoryReason, path, rows, bytes, bytesMax, oldestAt, newestAt, recoveries } = store.stats();
+  return {
+    mode,
+    ...(memoryReason === undefined ? {} : { problem: memoryReason }),
+    path,
+    rows,
+    bytes: bytes.database + bytes.wal,
+    bytesMax,
+    ...(oldestAt === undefined ? {} : { oldestAt }),
+    ...(newestAt === undefined ? {} : { newestAt }),
+    recoveries,
+  };
+}
+
+/** What an operator should look at, one sentence each. */
+function warningsOf({ configStatus, history, appliance, token }: StatusParts): readonly string[] {
+  const { store } = history;
+  const { rows } = store.stats();
+  const tokenProblem = token?.problem();
+  return [
+    ...configStatus().problems,
+    ...configStatus().warnings,
+    ...configStatus().rejected.map(rejectionText),
+    ...(tokenProblem === undefined ? [] : [`${tokenProblem}; the last good token stays in force`]),
+    ...appliance.unready(),
+    ...checkLaws(store.ledger(), rows)
+      .filter(({ holds }) => !holds)
+      .map(({ law, left, right }) => `the ledger does not add up: ${law}, ${left} is not ${right}`),
+    ...appliance
+      .model()
+      .health.flatMap(({ name, success, error = "" }) =>
+        success ? [] : [`collector ${name} fails: ${error}`],
+      ),
+  ];
+}
+
+function nodeStatus({ state, health }: NodeModel) {
+  const { totals, attached = [], flowTable } = state;
+  return {
+    uplinks: totals?.uplinks ?? [],
+    attached,
+    ...(flowTable === undefined ? {} : { flows: { live: flowTable.live, max: flowTable.max } }),
+    collectors: health,
+  };
+}
+
+function flowLogStatus({ flowLog, settings }: StatusParts): Pick<StatusAnswer, "flowLog"> {
+  return flowLog === undefined
+    ? {}
+    : { flowLog: { file: settings().config.flowLog.file, ...flowLog.facts() } };
+}
+
+function historyStatus(parts: StatusParts) {
+  const { history, settings, throttle, streams } = parts;
+  const { config, filters } = settings();
+  return {
+    store: storeStatus(history.store),
+    throttle: throttle.facts(),
+    filters: { include: filters.include.length, exclude: filters.exclude.length },
+    rollups: history.rollups.facts(),
+    ...(config.samples.enabled ? { samples: history.samples.facts() } : {}),
+    ...flowLogStatus(parts),
+    streams: streams.facts(),
+  };
+}
+
+export function readStatus(parts: StatusParts): StatusAnswer {
+  const { build, now, startedAt, settings, configStatus, appliance, loop, server } = parts;
+  const { node, cluster } = settings().config;
+  const { file, reloaded, refused, problems, rejected } = configStatus();
+  const { ticks, skipped } = loop.facts();
+  const { open, refused: turnedAway } = server.connections();
+  return {
+    version: build.version,
+    commit: build.commit,
+    node,
+    cluster,
+    startedAt,
+    uptimeSeconds: Math.max(0, now() - startedAt) / 1000,
+    ticks,
+    ticksSkipped: skipped,
+    ...nodeStatus(appliance.model()),
+    ...historyStatus(parts),
+    config: { ...(file === undefined ? {} : { file }), reloaded, refused, problems, rejected },
+    api: { connections: open, refused: turnedAway },
+    warnings: warningsOf(parts),
+  };
+}

@@ -1,0 +1,280 @@
+// fovea run as a process of its own, on a recording: scrape, API, reload, refusals, stop.
+
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { statusSchema } from "../src/api/schemas.ts";
+import { recordTick } from "../src/replay.ts";
+import { openStore } from "../src/store/store.ts";
+import { flow, now } from "./api.parts.ts";
+
+const main = join(import.meta.dir, "../src/main.ts");
+
+type Directory = AsyncDisposable & { readonly path: string; file(name: string, content: string): string };
+
+function temporaryDirectory(): Directory {
+  const path = mkdtempSync(join(tmpdir(), "fovea-run-"));
+  return {
+    path,
+    file: (name, content) => {
+      const full = join(path, name);
+      writeFileSync(full, content, { mode: 0o600 });
+      return full;
+    },
+    [Symbol.asyncDispose]: async () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+const ticks = 3;
+
+/** Each tick ten packets and two flows more. */
+function recording(directory: Directory): string {
+  const lines = Array.from({ length: ticks }, (_, tick) =>
+    recordTick({
+      startedAt: now,
+      at: now + tick * 100,
+      snapshots: {
+        flows: {
+          totals: {
+            uplinks: ["eth0"],
+            forward: { ingress: { packets: 10 * (tick + 1), bytes: 900 }, egress: { packets: 1, bytes: 60 } },
+            tcpFlags: [],
+          },
+          flows: [flow, { ...flow, protocol: 17 }],
+          packets: { seen: 10 * (tick + 1), aggregated: 10 * (tick + 1), duplicate: 0, untracked: [] },
+          attached: ["eth0"],
+        },
+      },
+    }),
+  );
+  return directory.file("recording.ndjson", lines.join(""));
+}
+
+function spawn(args: readonly string[], env: Record<string, string> = {}) {
+  const child = Bun.spawn([process.execPath, main, ...args], {
+    env: { PATH: process.env["PATH"] ?? "", FOVEA_TICK: "100ms", ...env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  return child;
+}
+
+/** What a process that must end by itself wrote. */
+async function ended(args: readonly string[], env: Record<string, string> = {}) {
+  const child = spawn(args, env);
+  const [out, err, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { out, err, code };
+}
+
+type Line = { readonly message: string; readonly url?: string; readonly problems?: string };
+
+/** A running appliance; its log is read as it comes. */
+function start(args: readonly string[], env: Record<string, string> = {}) {
+  const child = spawn(["run", "--listen", "127.0.0.1:0", ...args], env);
+  const lines: Line[] = [];
+  const reading = (async () => {
+    let rest = "";
+    for await (const bytes of child.stderr) {
+      const parts = (rest + Buffer.from(bytes).toString()).split("\n");
+      rest = parts.pop() ?? "";
+      for (const part of parts) lines.push(part.startsWith("{") ? JSON.parse(part) : { message: part });
+    }
+  })();
+  const until = async <T>(find: () => T | undefined): Promise<T> => {
+    for (;;) {
+      const found = find();
+      if (found !== undefined) return found;
+      if (child.exitCode !== null) throw new Error(`it ended: ${JSON.stringify(lines)}`);
+      await Bun.sleep(10);
+    }
+  };
+  const logged = (text: string) => until(() => lines.findLast(({ message }) => message.includes(text)));
+  return {
+    lines,
+    logged,
+    url: async () => (await logged("started")).url ?? "",
+    stop: async (signal: "SIGTERM" | "SIGINT" = "SIGTERM") => {
+      const startMs = performance.now();
+      child.kill(signal);
+      const code = await child.exited;
+      await reading;
+      return { code, ms: performance.now() - startMs };
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await child.exited;
+    },
+  };
+}
+
+const statusOf = async (url: string) =>
+  statusSchema.parse(await (await fetch(`${url}/api/v1/status`)).json());
+
+async function played(url: string) {
+  for (;;) {
+    const status = await statusOf(url);
+    if (status.ticks >= ticks) return status;
+    await Bun.sleep(20);
+  }
+}
+
+test("a recording is served whole, and a stop keeps every row", async () => {
+  await using directory = temporaryDirectory();
+  const dataDir = join(directory.path, "data");
+  await using fovea = start(["--data-dir", dataDir, "--replay", recording(directory)]);
+  const url = await fovea.url();
+  const status = await played(url);
+  expect(status).toMatchObject({ uplinks: ["eth0"], attached: ["eth0"], warnings: [] });
+  expect(status.store).toMatchObject({ mode: "disk", rows: 2 * ticks });
+  expect(await (await fetch(`${url}/readyz`)).json()).toEqual({ ready: true, reasons: [] });
+  const scrape = await (await fetch(`${url}/metrics`)).text();
+  expect(scrape).toMatch(/^kappie_forward_count\{.*Direction="ingress".*\} 30$/m);
+  expect(scrape).toMatch(/^fovea_packets_seen_total 30$/m);
+  const open = await fetch(`${url}/metrics`, { headers: { Accept: "application/openmetrics-text" } });
+  expect(open.headers.get("content-type")).toStartWith("application/openmetrics-text");
+  expect((await open.text()).endsWith("# EOF\n")).toBe(true);
+  const hanging = connect(Number(new URL(url).port), "127.0.0.1");
+  hanging.on("error", () => undefined);
+  hanging.write("GET /metrics HTTP/1.1\r\n");
+  const { code, ms } = await fovea.stop();
+  expect(code).toBe(0);
+  expect(ms).toBeLessThan(2000);
+  expect(fovea.lines.at(-1)?.message).toBe("stopped");
+  using store = openStore({ dir: dataDir, bytesMax: 2 ** 30, ageMaxMs: 604_800_000 });
+  expect(store.stats().rows).toBe(2 * ticks);
+  expect(store.ledger()).toMatchObject({ "packets.seen": 10 * ticks, "rows.kept": 2 * ticks });
+}, 20_000);
+
+test("SIGINT stops as well, and the next start goes on with the ledger", async () => {
+  await using directory = temporaryDirectory();
+  const args = ["--data-dir", join(directory.path, "data"), "--replay", recording(directory)];
+  for (const round of [1, 2]) {
+    await using fovea = start(args);
+    const { store } = await played(await fovea.url());
+    expect(store.rows).toBe(2 * ticks * round);
+    expect((await fovea.stop("SIGINT")).code).toBe(0);
+  }
+}, 20_000);
+
+test("a second instance on the data directory is refused, and one on the port", async () => {
+  await using directory = temporaryDirectory();
+  const replay = recording(directory);
+  const dataDir = join(directory.path, "data");
+  await using fovea = start(["--data-dir", dataDir, "--replay", replay]);
+  const url = await fovea.url();
+  const same = ["run", "--data-dir", dataDir, "--replay", replay, "--listen"];
+  const second = await ended([...same, "127.0.0.1:0"]);
+  expect(second).toMatchObject({ code: 1, out: "" });
+  expect(second.err).toMatch(/^fovea: .*held by process \d+.*\n$/);
+  const other = ["run", "--data-dir", join(directory.path, "other"), "--replay", replay];
+  const third = await ended([...other, "--listen", new URL(url).host]);
+  expect(third).toMatchObject({ code: 1, out: "" });
+  expect(third.err).toMatch(/^fovea: listen 127\.0\.0\.1:\d+: another process has this port.*\n$/);
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+}, 20_000);
+
+test("beyond loopback a token is needed; with it the API asks for it", async () => {
+  await using directory = temporaryDirectory();
+  const replay = recording(directory);
+  const dataDir = join(directory.path, "data");
+  const args = ["run", "--data-dir", dataDir, "--replay", replay, "--listen", "0.0.0.0:0"];
+  const refused = await ended(args);
+  expect(refused.code).toBe(2);
+  expect(refused.err).toContain("api.tokenFile");
+  expect(existsSync(dataDir)).toBe(false);
+  const token = "0123456789abcdef0123456789abcdef";
+  const tokenFile = directory.file("token", token);
+  chmodSync(tokenFile, 0o644);
+  const env = { FOVEA_API_TOKEN_FILE: tokenFile, FOVEA_API_OPEN_METRICS: "true" };
+  const exposed = await ended(args, env);
+  expect(exposed).toMatchObject({ code: 1, err: expect.stringContaining("chmod o-rwx") });
+  chmodSync(tokenFile, 0o600);
+  await using fovea = start(["--data-dir", dataDir, "--replay", replay, "--listen", "0.0.0.0:0"], env);
+  const url = await fovea.url();
+  const status = async (path: string, headers = {}) => (await fetch(url + path, { headers })).status;
+  expect(await status("/api/v1/status")).toBe(401);
+  expect(await status("/api/v1/status", { Authorization: `Bearer ${token}` })).toBe(200);
+  expect(await status("/metrics")).toBe(200);
+}, 20_000);
+
+test("a changed file is applied, a bad one changes nothing and is told everywhere", async () => {
+  await using directory = temporaryDirectory();
+  const config = directory.file("fovea.yaml", "cluster: first\n");
+  const args = [
+    "--config",
+    config,
+    "--data-dir",
+    join(directory.path, "data"),
+    "--replay",
+    recording(directory),
+  ];
+  await using fovea = start(args);
+  const url = await fovea.url();
+  const { ticks: before } = await played(url);
+  writeFileSync(config, "cluster: second\n");
+  await fovea.logged("the changed configuration is in force");
+  const live = await statusOf(url);
+  expect(live).toMatchObject({ cluster: "second", config: { reloaded: 1, refused: 0 } });
+  expect(live.ticks).toBeGreaterThan(before); // The same parts go on.
+  writeFileSync(config, "cluster: third\nclustr: x\n");
+  const { problems } = await fovea.logged("is refused");
+  expect(problems).toContain(`${config}:2`);
+  const bad = await statusOf(url);
+  expect(bad).toMatchObject({ cluster: "second", config: { reloaded: 1, refused: 1 } });
+  expect(bad.warnings[0]).toContain("clustr");
+  expect(await (await fetch(`${url}/metrics`)).text()).toMatch(
+    /^fovea_config_reloads_total\{result="refused"\} 1$/m,
+  );
+  writeFileSync(config, "cluster: fourth\nflows:\n  idle: 5s\n");
+  const { url: again = "" } = await fovea.logged("its parts were opened anew");
+  expect(await statusOf(again)).toMatchObject({ cluster: "fourth", config: { reloaded: 2, problems: [] } });
+  writeFileSync(config, "cluster: fifth\napi:\n  tokenFile: /nonexistent\n");
+  await fovea.logged("is refused");
+  for (;;) {
+    const last = fovea.lines.filter(({ message }) => message.includes("is refused"));
+    if (last.length === 2) break;
+    await Bun.sleep(10);
+  }
+  expect((await fovea.stop()).code).toBe(0);
+}, 20_000);
+
+test("a data directory that cannot be written leaves the scrape alive", async () => {
+  await using directory = temporaryDirectory();
+  const blocked = directory.file("data", "a file where the directory should be");
+  await using fovea = start(["--data-dir", blocked, "--replay", recording(directory)]);
+  const url = await fovea.url();
+  const { store, warnings } = await played(url);
+  expect(store.mode).toBe("memory");
+  expect(warnings.join("\n")).toContain("the store is not on disk");
+  expect(await (await fetch(`${url}/metrics`)).text()).toMatch(/^kappie_forward_count\{/m);
+  expect((await fetch(`${url}/readyz`)).status).toBe(503);
+  expect((await fovea.stop()).code).toBe(0);
+  expect(readFileSync(blocked, "utf8")).toStartWith("a file");
+}, 20_000);
+
+test("a recording that is missing, or none, is one line", async () => {
+  await using directory = temporaryDirectory();
+  const args = ["run", "--listen", "127.0.0.1:0", "--data-dir", join(directory.path, "data"), "--replay"];
+  const missing = await ended([...args, "/nonexistent"]);
+  expect(missing).toMatchObject({
+    code: 1,
+    out: "",
+    err: expect.stringMatching(/^fovea: [^\n]*\/nonexistent[^\n]*\n$/),
+  });
+  const none = await ended([...args, directory.file("none", "{}\n")]);
+  expect(none).toMatchObject({ code: 1, out: "", err: expect.stringMatching(/^fovea: [^\n]*\n$/) });
+}, 20_000);
+
+test("a reader that goes away ends flows quietly", async () => {
+  await using directory = temporaryDirectory();
+  await using fovea = start(["--data-dir", join(directory.path, "data"), "--replay", recording(directory)]);
+  const url = await fovea.url();
+  await played(url);
+  const script = `${process.execPath} ${main} flows --since 1h --server ${url} | true`;
+  const child = Bun.spawn(["bash", "-o", "pipefail", "-c", script], { stdout: "pipe", stderr: "pipe" });
+  const [out, err, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  expect({ out, err, code }).toEqual({ out: "", err: "", code: 0 });
+}, 20_000);

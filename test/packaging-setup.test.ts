@@ -1,0 +1,176 @@
+// packaging/setup.sh on machines that lack something: what it says, and what it does then.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "..");
+const plain = [
+  "sh",
+  "dirname",
+  "sed",
+  "id",
+  "ls",
+  "tr",
+  "grep",
+  "cat",
+  "echo",
+  "mkdir",
+  "rm",
+  "mv",
+  "mktemp",
+  "sort",
+  "uname",
+];
+
+let checkout = "";
+let programs = "";
+const log = (): string =>
+  existsSync(join(checkout, "log")) ? readFileSync(join(checkout, "log"), "utf8") : "";
+
+/** A program that writes its name and arguments down, then does as told. */
+function fake(name: string, body = ""): void {
+  writeFileSync(join(programs, name), `#!/bin/sh\necho "${name} $*" >>"${checkout}/log"\n${body}\n`);
+  chmodSync(join(programs, name), 0o755);
+}
+
+/** What this machine needs: a library for all work, a tool for tests, one that would start a daemon. */
+const packages = `# What each column means stands in the real file.
+liba-dev          build  /nowhere/liba.h  install  a
+old-name|libb-dev build  /nowhere/libb.h  install  b
+tool              test   no-such-tool     install  c
+daemon            test   no-such-daemon   unpack   d
+present           build  sed              install  e
+`;
+
+beforeEach(() => {
+  checkout = mkdtempSync(join(tmpdir(), "fovea-setup-test-"));
+  chmodSync(checkout, 0o755);
+  programs = join(checkout, "programs");
+  mkdirSync(programs);
+  for (const name of plain) symlinkSync(Bun.which(name) ?? "", join(programs, name));
+  mkdirSync(join(checkout, "packaging"));
+  for (const file of ["package.json", "bun.lock", "packaging/setup.sh"])
+    cpSync(join(root, file), join(checkout, file));
+  writeFileSync(join(checkout, "packaging/packages.txt"), packages);
+});
+afterEach(() => rmSync(checkout, { recursive: true }));
+
+function setup(verb: string, options: { nobody?: boolean; env?: Record<string, string> } = {}) {
+  const drop =
+    options.nobody === true
+      ? [Bun.which("setpriv") ?? "", "--reuid=65534", "--regid=65534", "--clear-groups"]
+      : [];
+  const command = [...drop, "/bin/sh", join(checkout, "packaging/setup.sh"), verb];
+  const done = Bun.spawnSync(command, { cwd: "/", env: { PATH: programs, ...options.env } });
+  return { exitCode: done.exitCode, said: done.stderr.toString().trimEnd().split("\n") };
+}
+
+describe("on a distribution with apt", () => {
+  beforeEach(() => {
+    fake("apt-get");
+    // apt-cache speaks of names that no package has; only a candidate says that one can be installed.
+    fake(
+      "apt-cache",
+      'case $2 in old-name) echo "  Candidate: (none)" ;; *) echo "  Candidate: 1.0" ;; esac',
+    );
+    fake("npm", "exit 7");
+  });
+
+  test("says what it installs, takes the name that exists, leaves alone what only tests need", () => {
+    const { said } = setup("build");
+    expect(said[0]).toBe(
+      "fovea: installing packages of this distribution, a minute or two: liba-dev libb-dev ",
+    );
+    const [install] = log()
+      .split("\n")
+      .filter((line) => line.includes(" install "));
+    expect(install).toEndWith(" install -y --no-install-recommends liba-dev libb-dev");
+  });
+
+  test("refreshes the lists and tries again when an installation fails", () => {
+    fake("apt-get", `case $* in *" update") : >"${checkout}/fresh" ;; esac; [ -e "${checkout}/fresh" ]`);
+    setup("build");
+    const calls = log()
+      .split("\n")
+      .filter((line) => line.startsWith("apt-get"));
+    const verbs = calls.map((call) => /\b(install|update)\b/.exec(call)?.[0]);
+    expect(verbs).toEqual(["install", "update", "install"]);
+  });
+
+  test("shows what apt said when that fails too", () => {
+    fake("apt-get", "echo E: no network; exit 100");
+    const { exitCode, said } = setup("build");
+    expect(exitCode).not.toBe(0);
+    expect(said).toContain("E: no network");
+    expect(log()).not.toContain("npm");
+  });
+
+  test("unpacks what would start a daemon", () => {
+    fake("dpkg-deb", 'mkdir -p "$3/usr/bin"');
+    const { said } = setup("test");
+    expect(said[0]).toContain("liba-dev libb-dev tool daemon");
+    expect(log()).toMatch(/apt-get .* install -y --no-install-recommends liba-dev libb-dev tool\n/);
+    expect(log()).toMatch(/apt-get .* download daemon\n/);
+    expect(existsSync(join(checkout, "node_modules/.fovea-tools/daemon/usr/bin"))).toBe(true);
+  });
+
+  test("a Bun that bun.lock does not name is refused", () => {
+    writeFileSync(join(checkout, "packaging/packages.txt"), "# nothing\n");
+    fake("npm", 'while [ "$1" != --pack-destination ]; do shift; done; echo forged >"$2/bun.tgz"');
+    symlinkSync(Bun.which("node") ?? "", join(programs, "node"));
+    fake("tar");
+    const { exitCode, said } = setup("build");
+    expect(exitCode).not.toBe(0);
+    expect(said.at(-1)).toMatch(
+      /^fovea: @oven\/bun-linux-\w+@[\d.]+ from npm is not the one that bun.lock names$/,
+    );
+    expect(log()).not.toContain("tar ");
+  });
+
+  test("not root: one line that says what to run instead", () => {
+    const start = { exitCode: 1, said: ["fovea: loading eBPF needs root; run: sudo npm start"] };
+    expect(setup("start", { nobody: true })).toEqual(start);
+    expect(setup("build", { nobody: true }).said).toEqual([
+      "fovea: installing liba-dev old-name|libb-dev needs root; run: sudo npm run build",
+    ]);
+    expect(log()).toBe("");
+  });
+
+  test("an npm that gave up the root of sudo is left out", () => {
+    const { said } = setup("test", { nobody: true, env: { SUDO_UID: "65534" } });
+    expect(said).toEqual(["fovea: loading eBPF needs root; run: sudo sh packaging/setup.sh test"]);
+  });
+});
+
+test("elsewhere: one line with the names", () => {
+  const { exitCode, said } = setup("build");
+  expect(exitCode).toBe(1);
+  expect(said).toEqual([
+    "fovea: not a Debian or Ubuntu: install what your distribution calls liba-dev old-name|libb-dev and run this again",
+  ]);
+});
+
+test("no npm: one line", () => {
+  writeFileSync(join(checkout, "packaging/packages.txt"), "# nothing\n");
+  expect(setup("build").said).toEqual(["fovea: npm is missing: install the package npm and run this again"]);
+});
+
+test("a verb that there is not", () => {
+  const { exitCode, said } = setup("fly");
+  expect(exitCode).toBe(1);
+  expect(said).toEqual([
+    "fovea: usage: sh packaging/setup.sh start|test|check|build|bench|gen|dev [arguments]",
+  ]);
+});

@@ -1,0 +1,61 @@
+// Redaction: stable, distinct, and silent about who an address was.
+
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { createRedactor } from "../src/redact.ts";
+import { formatAddress, parseAddress, parseRange } from "../src/store/address.ts";
+
+const key = new Uint8Array(32).fill(7);
+const row = (source: string, destination: string) => ({ source, destination });
+const v4 = fc.nat(0xffff_ffff).map(formatAddress);
+const v6 = fc.uint8Array({ minLength: 16, maxLength: 16 }).map((bytes) => formatAddress(Buffer.from(bytes)));
+
+describe("redacting", () => {
+  test("gives each address one pseudonym, and no two the same", () => {
+    const { record, addresses } = createRedactor({ key });
+    const names = new Map<string, string>();
+    fc.assert(
+      fc.property(fc.oneof(v4, v6), (address) => {
+        const { source, destination } = record(row(address, address));
+        expect(source).toBe(destination);
+        expect(names.get(address) ?? source).toBe(source);
+        names.set(address, source);
+      }),
+      { numRuns: 2000 },
+    );
+    expect(new Set(names.values()).size).toBe(names.size);
+    expect(addresses()).toBeGreaterThan(1000);
+  });
+
+  test("goes to addresses of the same family that nobody has", () => {
+    const { record } = createRedactor({ key });
+    const { source, destination } = record(row("192.0.2.1", "2001:db8::1"));
+    const { low, high } = parseRange("240.0.0.0/4") as { low: number; high: number };
+    expect(parseAddress(source)).toBeGreaterThanOrEqual(low);
+    expect(parseAddress(source)).toBeLessThan(high);
+    expect(destination).toStartWith("fc");
+    expect(parseAddress(destination)).toBeInstanceOf(Buffer);
+  });
+
+  test.each(["127.0.0.1", "0.0.0.0", "239.1.2.3", "255.255.255.255", "::", "::1", "ff02::1"])(
+    "%s stays",
+    (text) => {
+      expect(createRedactor({ key }).record(row(text, text))).toEqual(row(text, text));
+    },
+  );
+
+  test("depends on the key alone, and keeps the other fields", () => {
+    const one = createRedactor({ key }).record({ ...row("10.0.0.1", "10.0.0.2"), bytes: 7 });
+    expect(createRedactor({ key }).record({ ...row("10.0.0.1", "10.0.0.2"), bytes: 7 })).toEqual(one);
+    expect(one.bytes).toBe(7);
+    const other = createRedactor({ key: new Uint8Array(32).fill(8) }).record(row("10.0.0.1", "10.0.0.2"));
+    expect(other.source).not.toBe(one.source);
+  });
+
+  test("refuses a short key, and more addresses than it can tell apart", () => {
+    expect(() => createRedactor({ key: new Uint8Array(8) })).toThrow("16");
+    const { record } = createRedactor({ key, addressesMax: 2 });
+    record(row("10.0.0.1", "10.0.0.2"));
+    expect(() => record(row("10.0.0.1", "10.0.0.3"))).toThrow("shorter time");
+  });
+});
