@@ -171,6 +171,10 @@ case $verb in
     "$bun" packaging/build.ts objects
     "$bun" bpf/gen.ts dist/bpf/contract.bpf.o >dist/contract.gen.ts
     mv dist/contract.gen.ts bpf/contract.gen.ts
+    command -v protoc >/dev/null || fail "protoc is missing: install protobuf-compiler (npm test does) and run this again"
+    protoc --plugin=protoc-gen-es=node_modules/.bin/protoc-gen-es \
+      --es_out=dist --es_opt=target=ts -Isrc/sinks otlp.proto
+    mv dist/otlp_pb.ts src/sinks/otlp.gen.ts
     ;;
   start) "$bun" packaging/build.ts && exec dist/fovea run --data-dir .fovea "$@" ;;
   dev)

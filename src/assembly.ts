@@ -12,6 +12,8 @@ import { printListen } from "./config-units.ts";
 import { createExposition, type Exposition } from "./exposition.ts";
 import { createFilter } from "./filter.ts";
 import { createFlowLog, type FlowLog } from "./flow-log.ts";
+import type { Forwarder } from "./forward/forwarder.ts";
+import { openForwarding } from "./forwarding.ts";
 import { type History, openHistory } from "./history.ts";
 import { createDnsNames, type DnsNames } from "./identity/dns.ts";
 import { importRows, rowsImported } from "./import-rows.ts";
@@ -90,6 +92,7 @@ type Running = Surroundings & {
   readonly history: History;
   readonly flowLog?: FlowLog;
   readonly streams: Streams;
+  readonly forwarder: Forwarder;
   readonly names: DnsNames;
   readonly appliance: Appliance;
   readonly loop: Loop;
@@ -121,6 +124,12 @@ function viewOf(running: Running): MetricView {
     samples: history.samples.facts(),
     queries: history.queries.facts(),
     streams: streams.facts(),
+    evictedSent: history.sinkStates.evictedSent(),
+    upstream: {
+      now: running.now(),
+      sinks: running.forwarder.facts(),
+      deadLettersEvicted: history.sinkStates.deadLettersEvicted,
+    },
     ...diskFacts(dataDir),
     ...(running.flowLog === undefined ? {} : { flowLog: running.flowLog.facts() }),
     http: { requests: counts.all(), connections: open, refused },
@@ -146,8 +155,8 @@ function createScrapes({ settings }: Pick<Running, "settings">): () => Expositio
 }
 
 function apiParts(running: Running, door: Door, scrapes: () => Exposition): ApiParts {
-  const { build, history, appliance, now, counts, log, config, streams } = running;
-  const { store, queries } = history;
+  const { build, history, appliance, now, counts, log, config, streams, forwarder } = running;
+  const { store, queries, sinkStates } = history;
   return {
     version: build.version,
     access: {
@@ -165,7 +174,12 @@ function apiParts(running: Running, door: Door, scrapes: () => Exposition): ApiP
       rowsImported: (sha256) => rowsImported(store, sha256),
       importRows: (part) => importRows(store, part),
     },
-    ledger: () => ({ totals: store.ledger(), rows: store.stats().rows }),
+    sinks: {
+      ...forwarder,
+      deadLetters: sinkStates.deadLetters,
+      deadLettersEvicted: () => sinkStates.deadLettersEvicted,
+    },
+    ledger: () => ({ totals: store.ledger(), rows: store.stats().rows, sinks: forwarder.facts() }),
     now,
     counts,
     failed: (error, path) => log.error("a request failed", { path, error: errorText(error) }),
@@ -175,12 +189,13 @@ function apiParts(running: Running, door: Door, scrapes: () => Exposition): ApiP
 // Keys that are read anew each time they are used.
 const withoutLive = (config: Config): unknown => ({
   ...config,
-  node: "",
-  cluster: "",
+  // What goes upstream bears their names.
+  ...(config.sinks.length > 0 ? {} : { node: "", cluster: "" }),
   tick: 0,
   metrics: config.metrics.seriesMax,
   throttle: undefined,
   filters: undefined,
+  sinks: undefined,
   log: { ...config.log, level: "info" },
   api: { ...config.api, openMetrics: false },
 });
@@ -265,10 +280,15 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
   const outlets = outletsOf({ history, flowLog, samples: config.samples, now, series });
   const { store } = history;
   const appliance = createAppliance({ backend, store, names, log, now, admission, throttle, outlets });
+  const { version } = surroundings.build;
+  const forwarder = openForwarding({ history, config: () => live.config, version, log, now });
+  // Before the last append, which then holds what was acknowledged meanwhile.
   undo.defer(appliance.finish);
+  undo.use(forwarder);
   const tick = async (signal: AbortSignal) => {
     await appliance.tick(signal);
     streams.ticked();
+    forwarder.ticked();
     ticked();
   };
   const loop = createLoop({ tickMs: () => live.config.tick, tick });
@@ -278,10 +298,11 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
     ...(flowLog === undefined ? {} : { flowLog }),
     settings: () => live,
     config: () => live.config,
-    ...{ history, streams, names, appliance, loop, server },
+    ...{ history, streams, forwarder, names, appliance, loop, server },
   };
   const app = apiApp(apiParts(running, door, scrapes));
   handler = (request) => app.fetch(request);
+  await forwarder.apply(config.sinks);
   const parts = undo.move();
   return {
     url: server.url,
@@ -295,6 +316,9 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
       throttle.apply(changed.throttle);
       admission.setFilter(filterOf(changed));
       log.setLevel(changed.config.log.level);
+      forwarder
+        .apply(changed.config.sinks)
+        .catch((error: unknown) => log.error("the sinks are as they were", { error: errorText(error) }));
       return true;
     },
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

@@ -3,81 +3,34 @@
 import { hostname } from "node:os";
 import { z } from "zod";
 import {
+  amount,
+  bytes,
+  choice,
+  day,
+  duration,
+  flag,
+  gib,
+  hour,
+  kib,
+  mib,
+  path,
+  second,
+  section,
+  share,
+  text,
+  unwrapped,
+} from "./config-fields.ts";
+import {
   type Listen,
-  parseDuration,
   parseListen,
-  parseShare,
-  parseSize,
   printDuration,
   printListen,
   printShare,
   printSize,
 } from "./config-units.ts";
 import { excludeRuleSchema, filterRuleSchema, rulesMax } from "./filter-rules.ts";
-
-const second = 1000;
-const hour = 3600 * second;
-const day = 24 * hour;
-const kib = 2 ** 10;
-const mib = 2 ** 20;
-const gib = 2 ** 30;
-
-type Range = { readonly min: number; readonly max: number };
-
-const within = (value: number, { min, max }: Range) => value >= min && value <= max;
-
-const duration = (range: Range & { readonly default: string }) =>
-  z
-    .string("is a duration with a unit: 500ms, 1s, 1.5m, 2h or 7d")
-    .transform((text, context) => {
-      const ms = parseDuration(text);
-      if (ms === undefined) context.addIssue(`"${text}" is no duration; write 500ms, 1s, 1.5m, 2h or 7d`);
-      else if (!within(ms, range))
-        context.addIssue(`${text} is not from ${printDuration(range.min)} to ${printDuration(range.max)}`);
-      return ms ?? z.NEVER;
-    })
-    .prefault(range.default);
-
-const bytes = (range: Range & { readonly default: string; readonly rule?: (bytes: number) => string }) =>
-  z
-    .union([z.string(), z.number()], "is a size: 32MiB, 1GiB, 64KB or a number of bytes")
-    .transform((given, context) => {
-      const size = typeof given === "string" ? parseSize(given) : parseSize(String(given));
-      const broken = size === undefined ? "" : (range.rule?.(size) ?? "");
-      if (size === undefined) context.addIssue(`"${given}" is no size; write 32MiB, 1GiB, 64KB or bytes`);
-      else if (!within(size, range))
-        context.addIssue(`${given} is not from ${printSize(range.min)} to ${printSize(range.max)}`);
-      else if (broken !== "") context.addIssue(`${given} ${broken}`);
-      return size ?? z.NEVER;
-    })
-    .prefault(range.default);
-
-const amount = (range: Range & { readonly default: number }) =>
-  z
-    .int(`is a whole number from ${range.min} to ${range.max}`)
-    .min(range.min, `is less than ${range.min}`)
-    .max(range.max, `is more than ${range.max}`)
-    .default(range.default);
-
-/** A percent sign always: a bare 20 could be taken for the number of records, a bare 0.2 for 0.2 %. */
-const share = (fallback: string) =>
-  z
-    .string("is a share with its sign: 20%")
-    .transform((text, context) => {
-      const parsed = parseShare(text);
-      if (parsed === undefined) context.addIssue(`"${text}" is no share from 0% to 100%; write 20% or 12.5%`);
-      return parsed ?? z.NEVER;
-    })
-    .prefault(fallback);
-
-const flag = (value: boolean) => z.boolean("is true or false").default(value);
-
-const choice = <const T extends readonly [string, ...string[]]>(names: T, fallback: T[number]) =>
-  z.enum(names, `is one of ${names.join(", ")}`).default(fallback);
-
-const text = (message: string) => z.string(message).min(1, message);
-
-const path = () => text("is the path of a file").optional();
+import { printSinks, sinksField } from "./sinks/config.ts";
+import type { SinkConfig } from "./sinks/schema.ts";
 
 const glob = text("is a name or a pattern such as eth* (quoted)");
 const rules = <S extends z.ZodType>(rule: S) =>
@@ -108,8 +61,6 @@ export const metricNames = ["kappie", "networkobservability", "fluentbit"] as co
 
 // The ring buffer of a BPF map: a power of two of whole pages.
 const powerOfTwo = (size: number) => (Number.isInteger(Math.log2(size)) ? "" : "is no power of two");
-
-const section = <S extends z.core.$ZodLooseShape>(shape: S) => z.strictObject(shape, "is a section of keys");
 
 export const configSchema = section({
   node: text("is the name of this machine, as text")
@@ -219,6 +170,8 @@ export const configSchema = section({
     connectionsMax: amount({ default: 256, min: 1, max: 65_536 }),
     streamsMax: amount({ default: 16, min: 0, max: 1024 }),
   }).prefault({}),
+  /** Where flow records and metrics are sent. */
+  sinks: sinksField,
 });
 
 /** Paths as in the file; durations in milliseconds, sizes in bytes. */
@@ -228,9 +181,6 @@ export type ConfigInput = z.input<typeof configSchema>;
 
 /** One key that takes a value: its path, and what reads that value. */
 export type ConfigKey = { readonly path: readonly string[]; readonly schema: z.ZodType };
-
-const unwrapped = (schema: unknown): unknown =>
-  schema instanceof z.ZodDefault || schema instanceof z.ZodPrefault ? unwrapped(schema.unwrap()) : schema;
 
 function keysUnder(shape: Readonly<Record<string, unknown>>, path: readonly string[]): ConfigKey[] {
   return Object.entries(shape).flatMap(([name, schema]): ConfigKey[] => {
@@ -252,6 +202,7 @@ const printers: readonly (readonly [RegExp, Printer])[] = [
   [/^(tick|flows\.(idle|active)|sockets\.every|samples\.step)$|[aA]geMax$/, asNumber(printDuration)],
   [/^throttle\.reserve$/, asNumber(printShare)],
   [/(Bytes|\.bytesMax|\.bodyMax)$/, asNumber(printSize)],
+  [/^sinks$/, (value) => printSinks(value as readonly SinkConfig[])],
 ];
 
 /** The text form of a value at a path, as it may stand in the file. */

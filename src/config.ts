@@ -112,16 +112,24 @@ function variableOf(path: readonly PropertyKey[]): string {
   return `FOVEA_${short.join("_")}`;
 }
 
+type YamlReading = { readonly values: readonly unknown[]; readonly fault?: string };
+
 /** Lists and sections may be given as YAML, which JSON is too. */
-function yamlReadings(text: string): readonly unknown[] {
+function yamlReading(text: string): YamlReading {
   const document = parseDocument(text, { prettyErrors: false });
-  if (document.errors.length > 0 || !isCollection(document.contents)) return [];
+  const error = document.errors[0];
+  if (error !== undefined) return { values: [], fault: error.message };
+  if (!isCollection(document.contents)) return { values: [] };
   try {
-    return [document.toJS()];
-  } catch {
-    return []; // Aliases that would make a huge object: then it is no YAML that is expected.
+    return { values: [document.toJS()] };
+  } catch (error) {
+    return { values: [], fault: errorText(error) }; // Aliases that would make a huge object.
   }
 }
+
+/** What is wrong with the YAML that this seems to be: that is more telling than how else it could be read. */
+const yamlFault = (text: string): string | undefined =>
+  /^\s*([[{]|- )/.test(text) ? yamlReading(text).fault : undefined;
 
 // A variable is text. Which of these it means, the key decides.
 function readingsOf(text: string): readonly unknown[] {
@@ -129,7 +137,7 @@ function readingsOf(text: string): readonly unknown[] {
   if (/^-?\d+(\.\d+)?$/.test(text.trim())) readings.push(Number(text));
   if (/^(true|false)$/i.test(text.trim())) readings.push(text.trim().toLowerCase() === "true");
   readings.push(text.split(",").map((part) => part.trim()));
-  readings.push(...yamlReadings(text));
+  readings.push(...yamlReading(text).values);
   return readings;
 }
 
@@ -139,23 +147,30 @@ const closeness = (issue: z.core.$ZodIssue | undefined): number =>
     ? Number.POSITIVE_INFINITY
     : 2 * issue.path.length + (issue.code === "invalid_type" ? 0 : 1);
 
-function fromText({ schema }: ConfigKey, text: string): unknown {
+function fromText({ schema }: ConfigKey, text: string): { readonly value: unknown; readonly fault?: string } {
   const tried = readingsOf(text).map((value) => ({
     value,
     closeness: closeness(schema.safeParse(value).error?.issues[0]),
   }));
-  return tried.reduce((best, next) => (next.closeness > best.closeness ? next : best)).value;
+  const best = tried.reduce((found, next) => (next.closeness > found.closeness ? next : found));
+  const fault = Number.isFinite(best.closeness) ? yamlFault(text) : undefined;
+  return { value: best.value, ...(fault === undefined ? {} : { fault }) };
 }
 
 function environmentSource(env: Env): Source {
   const given: Tree = {};
+  const problems: ConfigProblem[] = [];
+  const file = placesWithoutFile.environment;
+  const nameOf = (path: readonly PropertyKey[]) => `${variableOf(path)} (key ${dotted(path)})`;
   for (const key of configKeys()) {
     const text = env[variableOf(key.path)];
     if (text === undefined || text === "") continue;
-    setAt(given, key.path, fromText(key, text));
+    const { value, fault } = fromText(key, text);
+    if (fault === undefined) setAt(given, key.path, value);
+    else
+      problems.push({ file, key: nameOf(key.path), message: `is not the YAML that is expected: ${fault}` });
   }
-  const nameOf = (path: readonly PropertyKey[]) => `${variableOf(path)} (key ${dotted(path)})`;
-  return { ...emptySource, file: placesWithoutFile.environment, given, problems: [], nameOf };
+  return { ...emptySource, file, given, problems, nameOf };
 }
 
 function setAt(tree: Tree, path: readonly string[], value: unknown): void {
@@ -179,13 +194,17 @@ function merged(below: unknown, above: unknown): unknown {
   return tree;
 }
 
+/** Of a name that the key itself has, as of a label: what is wrong with that name. */
+const messageOf = (issue: z.core.$ZodIssue): string =>
+  (issue.code === "invalid_key" ? issue.issues[0]?.message : undefined) ?? issue.message;
+
 function problemsOf(source: Source, issues: readonly z.core.$ZodIssue[]): ConfigProblem[] {
   return issues.flatMap((issue): ConfigProblem[] => {
     const unknown = issue.code === "unrecognized_keys" ? issue.keys : [];
     const paths = unknown.length > 0 ? unknown.map((key) => [...issue.path, key]) : [issue.path];
     return paths.map((path) => {
       const line = source.lineOf(path);
-      const message = unknown.length > 0 ? "is no key of the configuration" : issue.message;
+      const message = unknown.length > 0 ? "is no key of the configuration" : messageOf(issue);
       const key = source.nameOf(path);
       return { file: source.file, key, message, ...(line === undefined ? {} : { line }) };
     });
@@ -228,18 +247,26 @@ const holds = (given: unknown, [name, ...rest]: readonly string[]): boolean =>
 const valueAt = (value: unknown, [name, ...rest]: readonly string[]): unknown =>
   name === undefined ? value : isTree(value) ? valueAt(value[name], rest) : undefined;
 
+/** `path` may go on into a list; `key` is what decides between the sources. */
+type Fault = {
+  readonly key: readonly string[];
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+};
+
+/** Told at the source that set the key. */
+function placed({ key: set, path, message }: Fault, sources: readonly Source[]): ConfigProblem {
+  const source = sources.findLast(({ given }) => holds(given, set));
+  const line = source?.lineOf(path);
+  const key = source?.nameOf(path) ?? dotted(path);
+  const file = source?.file ?? placesWithoutFile.defaults;
+  return { file, key, message, ...(line === undefined ? {} : { line }) };
+}
+
 function checkTogether(config: Config, sources: readonly Source[]): void {
-  const problems = crossProblems(config).map(({ path, message }): ConfigProblem => {
-    const source = sources.findLast(({ given }) => holds(given, path));
-    const line = source?.lineOf(path);
-    const key = source?.nameOf(path) ?? dotted(path);
-    return {
-      file: source?.file ?? placesWithoutFile.defaults,
-      key,
-      message,
-      ...(line === undefined ? {} : { line }),
-    };
-  });
+  const problems = crossProblems(config).map(({ path, message }) =>
+    placed({ key: path, path, message }, sources),
+  );
   if (problems.length > 0) throw new ConfigError(problems);
 }
 
@@ -250,6 +277,8 @@ export type ConfigWithSources = {
   readonly config: Config;
   /** What the sources have for a key; the one that goes before the others first. */
   given(path: readonly string[]): readonly Given[];
+  /** What was found wrong in one sink of the list, at `path` in that sink. */
+  sinkProblem(index: number, path: readonly string[], message: string): ConfigProblem;
 };
 
 type LoadOptions = { readonly file?: string; readonly env: Env; readonly overrides?: ConfigInput };
@@ -281,7 +310,9 @@ export function loadConfigWithSources(options: LoadOptions): ConfigWithSources {
       const value = valueAt(source.given, path);
       return [{ value, file: source.file, ...(line === undefined ? {} : { line }) }];
     });
-  return { config, given };
+  const sinkProblem = (index: number, path: readonly string[], message: string) =>
+    placed({ key: ["sinks"], path: ["sinks", index, ...path], message }, sources);
+  return { config, given, sinkProblem };
 }
 
 /** The configuration alone. The documented keys of the throttle stand in it as they were written: see settings.ts. */

@@ -1,10 +1,10 @@
 // Metric table to scrape, through prom-client: Prometheus text or OpenMetrics, whichever the client asks for.
 
 import { Gauge, type OpenMetricsContentType, type PrometheusContentType, Registry } from "prom-client";
-import type { Distribution } from "./distribution.ts";
 import { errorText } from "./log.ts";
 import { type MetricNames, metricTable } from "./metrics.ts";
-import { counter, gauge, type Labels, type MetricRow, type Sample } from "./metrics-row.ts";
+import type { Labels, MetricRow, Sample, Spread } from "./metrics-row.ts";
+import { scrapeRows } from "./metrics-scrape.ts";
 import type { MetricView } from "./metrics-view.ts";
 
 export type Scrape = { readonly contentType: string; readonly body: string };
@@ -61,17 +61,17 @@ function createLosses(): Losses {
   };
 }
 
-function bucketSeries(name: string, { bounds, counts, sum, count }: Distribution): Series[] {
+function bucketSeries(name: string, [labels, { bounds, counts, sum, count }]: Spread<string>): Series[] {
   const buckets = bounds.map((bound, index) => ({
     metricName: `${name}_bucket`,
-    sharedLabels: { le: String(bound) },
+    sharedLabels: { ...labels, le: String(bound) },
     value: counts[index] ?? 0,
   }));
   return [
     ...buckets,
-    { metricName: `${name}_bucket`, sharedLabels: { le: "+Inf" }, value: count },
-    { metricName: `${name}_sum`, sharedLabels: noLabels, value: sum },
-    { metricName: `${name}_count`, sharedLabels: noLabels, value: count },
+    { metricName: `${name}_bucket`, sharedLabels: { ...labels, le: "+Inf" }, value: count },
+    { metricName: `${name}_sum`, sharedLabels: labels, value: sum },
+    { metricName: `${name}_count`, sharedLabels: labels, value: count },
   ];
 }
 
@@ -122,17 +122,19 @@ function fillValued(row: Exclude<MetricRow, { type: "histogram" }>, filling: Fil
   return series;
 }
 
-function fillDistribution(row: Extract<MetricRow, { type: "histogram" }>, filling: Filling): Series[] {
-  const [distribution] = row.read(filling.view);
-  if (distribution === undefined) return [];
-  const series = bucketSeries(row.name, distribution);
-  if (series.length <= filling.seriesMax) return series;
-  for (const _ of series) filling.losses.add(row.name, "limit");
-  return [];
+/** A histogram is there whole, or not at all. */
+function fillDistributions(row: Extract<MetricRow, { type: "histogram" }>, filling: Filling): Series[] {
+  const all: Series[] = [];
+  for (const spread of row.read(filling.view)) {
+    const series = bucketSeries(row.name, spread);
+    if (all.length + series.length <= filling.seriesMax) all.push(...series);
+    else for (const _ of series) filling.losses.add(row.name, "limit");
+  }
+  return all;
 }
 
 const fill = (row: MetricRow, filling: Filling): Series[] =>
-  row.type === "histogram" ? fillDistribution(row, filling) : fillValued(row, filling);
+  row.type === "histogram" ? fillDistributions(row, filling) : fillValued(row, filling);
 
 /**
  * OpenMetrics wants every counter to end in _total, and clients add it where it is missing. Counters whose names are
@@ -176,44 +178,6 @@ function wantsOpenMetrics(accept: string): boolean {
   return open > 0 && open >= best(/^\s*text\/(plain|\*)\s*(;|$)/i);
 }
 
-/** Families about the scrape itself; they stand beyond the bound, so that what the bound cut is never silent. */
-function scrapeRows(options: {
-  readonly used: number;
-  readonly seriesMax: number;
-  readonly losses: Losses;
-  readonly failed: ReadonlyMap<string, number>;
-}): readonly MetricRow[] {
-  const { used, seriesMax, losses, failed } = options;
-  return [
-    gauge({
-      name: "fovea_scrape_series",
-      help: "Series in this scrape, without those about the scrape.",
-      labels: [],
-      read: () => [[{}, used]],
-    }),
-    gauge({
-      name: "fovea_scrape_series_limit",
-      help: "Series that a scrape may have: metrics.seriesMax.",
-      labels: [],
-      read: () => [[{}, seriesMax]],
-    }),
-    counter({
-      name: "fovea_scrape_series_lost_total",
-      help: "Series left out of scrapes, by family and by reason: limit, duplicate or not_finite.",
-      labels: ["family", "reason"],
-      read: () => losses.samples(),
-    }),
-    counter({
-      name: "fovea_scrape_families_failed_total",
-      help: "Scrapes that a family is missing from because reading it failed, by family.",
-      labels: ["family"],
-      *read() {
-        for (const [family, count] of failed) yield [{ family }, count];
-      },
-    }),
-  ];
-}
-
 /** One object a series: the labels that are kept where it has them, so that a reader may know it by them. */
 function* seriesOf({ row, series }: Filled): Iterable<SeriesValue> {
   for (const { labels, sharedLabels, value, metricName } of series)
@@ -251,7 +215,7 @@ export function createExposition(options: {
         return { row, series: [] };
       }
     });
-    const own = scrapeRows({ used: seriesMax - left, seriesMax, losses, failed });
+    const own = scrapeRows({ used: seriesMax - left, seriesMax, lost: () => losses.samples(), failed });
     const beyond = { view, seriesMax: Number.POSITIVE_INFINITY, losses: into, printed };
     return [...filled, ...own.map((row) => ({ row, series: fill(row, beyond) }))];
   };

@@ -66,7 +66,7 @@ function protocolTest(names: readonly string[]): Test {
 }
 
 /** `*` stands for any characters. Takes the leftmost place of each part: never goes back, whatever the pattern. */
-function globTest(glob: string): (text: string) => boolean {
+export function globTest(glob: string): (text: string) => boolean {
   const [head = "", ...rest] = glob.split("*");
   const tail = rest.pop();
   if (tail === undefined) return (text) => text === head;

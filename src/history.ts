@@ -4,9 +4,11 @@ import { join } from "node:path";
 import type { Config } from "./config-schema.ts";
 import { errorText, type Log } from "./log.ts";
 import { noStore } from "./no-store.ts";
+import type { Part } from "./store/part.ts";
 import { openQueries, type Queries } from "./store/queries.ts";
 import { createRollups, type Rollups } from "./store/rollups.ts";
 import { createSamples, type Samples } from "./store/samples.ts";
+import { createSinkStates, type SinkStates } from "./store/sink-states.ts";
 import { addonDirs, unpackAddon } from "./store/sqlite.ts";
 import { openStore, type Store } from "./store/store.ts";
 import { createStoredSummaries, type StoredSummaries } from "./store/summaries.ts";
@@ -17,6 +19,8 @@ export type History = AsyncDisposable & {
   readonly rollups: Rollups;
   readonly samples: Samples;
   readonly summaries: StoredSummaries;
+  /** What each sink has not sent yet. */
+  readonly sinkStates: SinkStates;
 };
 
 export type HistoryOptions = {
@@ -39,17 +43,24 @@ export async function openHistory(options: HistoryOptions): Promise<History> {
     seriesMax: Math.max(50_000, 4 * config.metrics.seriesMax),
   });
   const summaries = createStoredSummaries({ ageMaxMs: minuteAgeMax });
+  let opened: Store | undefined;
+  const sinkStates = createSinkStates({ readFailed: (failure) => opened?.readFailed(failure) });
   await using undo = new AsyncDisposableStack();
-  const { store, nativeBinding } = await openRows(options, [rollups, summaries, samples]);
+  // What is to be sent comes last: in one transaction with what it is told of.
+  const { store, nativeBinding } = await openRows(options, [rollups, summaries, samples, sinkStates]);
   undo.use(store);
+  opened = store;
   const queries = undo.use(openQueries({ store, rollups, nativeBinding }));
   const parts = undo.move();
-  return { store, queries, rollups, samples, summaries, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+  return {
+    ...{ store, queries, rollups, samples, summaries, sinkStates },
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  };
 }
 
 async function openRows(
   { config, log, now, runtimeDir, loadAddonLibraries }: HistoryOptions,
-  parts: readonly [Rollups, StoredSummaries, Samples],
+  parts: readonly Part[],
 ): Promise<{ readonly store: Store; readonly nativeBinding?: string | undefined }> {
   const { dataDir, store } = config;
   const { bytesMax, ageMax } = store;

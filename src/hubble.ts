@@ -116,8 +116,8 @@ function namesOf(address: string, names: HubbleOptions["names"]): readonly strin
   return known.length === 0 ? undefined : known.slice(0, namesMax).map(text);
 }
 
-/** Left out for protocols that Hubble knows no ports or types of. */
-function layer4(record: FlowRecord): object | undefined {
+/** Undefined for protocols that Hubble knows no ports or types of. */
+export function layer4(record: FlowRecord): object | undefined {
   switch (record.protocol) {
     case 1:
       return { ICMPv4: icmp(record) };

@@ -168,8 +168,9 @@ const dnsRows: readonly MetricRow[] = [
   histogram({
     name: "fovea_dns_latency_seconds",
     help: "Time from a DNS query to its response.",
+    labels: [],
     *read({ node }) {
-      if (node.state.dns !== undefined) yield node.state.dns.latency;
+      if (node.state.dns !== undefined) yield [{}, node.state.dns.latency];
     },
   }),
   gauge({

@@ -5,6 +5,8 @@ import type { MetricView } from "./metrics-view.ts";
 
 export type Labels<L extends string> = Readonly<Record<L, string>>;
 export type Sample<L extends string> = readonly [labels: Labels<L>, value: number];
+/** A histogram of one set of labels. */
+export type Spread<L extends string> = readonly [labels: Labels<L>, distribution: Distribution];
 
 type Family = { readonly name: string; readonly help: string; readonly labels: readonly string[] };
 
@@ -20,7 +22,7 @@ export type MetricRow =
   | (Valued & { readonly type: "counter"; readonly named: boolean })
   | (Family & {
       readonly type: "histogram";
-      readonly read: (view: MetricView) => Iterable<Distribution>;
+      readonly read: (view: MetricView) => Iterable<Spread<string>>;
     });
 
 /** Every label that is declared, and no other, stands on each sample. Each label is bounded; `help` says by what. */
@@ -44,11 +46,12 @@ export const gauge = <const L extends string, Name extends `fovea_${string}`>(
   row: Definition<NotTotal<Name>, L>,
 ): MetricRow => ({ ...row, type: "gauge" });
 
-export const histogram = (row: {
+export const histogram = <const L extends string>(row: {
   readonly name: `fovea_${string}_seconds`;
   readonly help: string;
-  readonly read: (view: MetricView) => Iterable<Distribution>;
-}): MetricRow => ({ ...row, type: "histogram", labels: [] });
+  readonly labels: readonly L[];
+  readonly read: (view: MetricView) => Iterable<Spread<NoInfer<L>>>;
+}): MetricRow => ({ ...row, type: "histogram" });
 
 type KappieName = `kappie_${string}`;
 const nodeLabels = ({ nodeName, cluster }: MetricView) => ({ NodeName: nodeName, Cluster: cluster });

@@ -65,10 +65,12 @@ const rowRows: readonly MetricRow[] = [
     name: "fovea_store_evicted_rows_total",
     help: "Rows that retention removed, by what made it: the size or the age; sent: whether every sink had them.",
     labels: ["reason", "sent"],
-    *read({ ledger }) {
-      // No row is ever sent: each one that goes is gone.
-      for (const [{ reason }, rows] of byReason(ledger, "rows.evicted", ["size", "age"]))
-        yield [{ reason, sent: "false" }, rows];
+    *read({ ledger, evictedSent = {} }) {
+      for (const [{ reason }, rows] of byReason(ledger, "rows.evicted", ["size", "age"])) {
+        const sent = Math.min(rows, evictedSent[reason] ?? 0);
+        yield [{ reason, sent: "true" }, sent];
+        yield [{ reason, sent: "false" }, rows - sent];
+      }
     },
   }),
 ];
@@ -117,8 +119,9 @@ const storeRows: readonly MetricRow[] = [
   histogram({
     name: "fovea_store_write_duration_seconds",
     help: "Time that an append to the store took, rollups, samples and ledger included.",
+    labels: [],
     *read({ store }) {
-      if (store !== undefined) yield store.writeTimes;
+      if (store !== undefined) yield [{}, store.writeTimes];
     },
   }),
   counter({

@@ -4,6 +4,7 @@ import { statfsSync } from "node:fs";
 import type { StreamFacts } from "./api/streams.ts";
 import type { Distribution } from "./distribution.ts";
 import type { FlowLogFacts } from "./flow-log.ts";
+import type { ForwardFacts } from "./forward/facts.ts";
 import type { NamesFacts } from "./identity/dns.ts";
 import type { LoopFacts } from "./loop.ts";
 import type { NodeModel } from "./node.ts";
@@ -84,6 +85,14 @@ export type ConfigFacts = {
   readonly rejected: Readonly<Record<string, number>>;
 };
 
+export type UpstreamFacts = {
+  /** Epoch milliseconds. */
+  readonly now: number;
+  readonly sinks: readonly ForwardFacts[];
+  /** Dead letters that gave way to newer ones, since the store was made. */
+  readonly deadLettersEvicted: number;
+};
+
 /** A part that is absent gives no series. */
 export type MetricView = {
   readonly nodeName: string;
@@ -96,6 +105,9 @@ export type MetricView = {
   readonly log?: { readonly suppressed: number; readonly lost: number };
   readonly store?: StoreFacts;
   readonly ledger?: LedgerTotals;
+  /** Rows that retention took when every sink had them, by reason. */
+  readonly evictedSent?: Readonly<Record<string, number>>;
+  readonly upstream?: UpstreamFacts;
   readonly throttle?: ThrottleFacts;
   readonly rollups?: RollupFacts;
   readonly samples?: SampleFacts;

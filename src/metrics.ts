@@ -8,6 +8,7 @@ import { nodeRows } from "./metrics-node.ts";
 import { retinaRows } from "./metrics-retina.ts";
 import type { MetricRow } from "./metrics-row.ts";
 import { selfRows } from "./metrics-self.ts";
+import { upstreamRows } from "./metrics-upstream.ts";
 
 export type MetricNames = (typeof metricNames)[number];
 
@@ -15,6 +16,7 @@ export type MetricNames = (typeof metricNames)[number];
 export const metricTable = (names: readonly MetricNames[]): readonly MetricRow[] => [
   ...selfRows,
   ...historyRows,
+  ...upstreamRows,
   ...nodeRows,
   ...(names.includes("kappie") ? kappieRows : []),
   ...(names.includes("networkobservability") ? retinaRows : []),

@@ -12,12 +12,14 @@ export function createSampler(options: {
   readonly elapsedMs: () => number;
 }): Sampler {
   const { stepMs, now, elapsedMs } = options;
-  let lastAt = Number.NaN;
+  const latest = (): number => Math.floor(now() / stepMs()) * stepMs();
+  // The step that is under way may have been taken before a restart: two values of one time are refused upstream.
+  let lastAt = latest();
   let lastMs = Number.NEGATIVE_INFINITY;
   return {
     due() {
       const step = stepMs();
-      const at = Math.floor(now() / step) * step;
+      const at = latest();
       const passedMs = elapsedMs() - lastMs;
       // A clock that trembles at the border of two steps must not give one of them twice.
       if (at === lastAt || passedMs < step / 2) return undefined;

@@ -12,6 +12,7 @@ import {
 import type { Config, ConfigInput } from "./config-schema.ts";
 import { type FilterRules, parseNetworkLogs, rulesMax } from "./filter-rules.ts";
 import { errorText } from "./log.ts";
+import { checkSinkFiles } from "./sinks/check.ts";
 import { readText, versionOf } from "./text-file.ts";
 import type { ThrottleSettings } from "./throttle.ts";
 import { type Rejection, readThrottle, throttleSettings, type WrittenValue } from "./throttle-settings.ts";
@@ -114,6 +115,21 @@ export function loadSettings({ starting, ...source }: LoadOptions): Settings {
     rejected: [...broken.map(passedOver), ...throttle.rejected, ...agent.rejected],
     files: [...new Set([...files, ...agentConfigFiles(dir), ...config.filters.files])],
   };
+}
+
+/**
+ * What is wrong with the files and credentials that enabled sinks name. A start goes on all the same: a sink reads its
+ * files when it sends, and the other sinks do not wait for it. Throws a ConfigError for the configuration itself.
+ */
+export function findSinkProblems(source: Omit<LoadOptions, "starting">): readonly ConfigProblem[] {
+  const { config, sinkProblem } = loadConfigWithSources(source);
+  return config.sinks.flatMap((sink, index) =>
+    sink.enabled
+      ? checkSinkFiles(sink, { env: source.env }).map(({ key, message }) =>
+          sinkProblem(index, key.split("."), message),
+        )
+      : [],
+  );
 }
 
 /** What a load came to. The error is a ConfigError, or a fault of the program: that too leaves all as it was. */

@@ -6,12 +6,13 @@ import type { Server } from "./api/server.ts";
 import type { Streams } from "./api/streams.ts";
 import type { Appliance } from "./appliance.ts";
 import type { FlowLog } from "./flow-log.ts";
+import type { Forwarder } from "./forward/forwarder.ts";
 import type { History } from "./history.ts";
 import type { Loop } from "./loop.ts";
 import type { BuildFacts } from "./metrics-view.ts";
 import type { NodeModel } from "./node.ts";
 import type { Settings } from "./settings.ts";
-import { checkLaws } from "./store/ledger.ts";
+import { checkLaws, sinkLaw } from "./store/ledger.ts";
 import type { Store } from "./store/store.ts";
 import type { Throttle } from "./throttle.ts";
 import { type Rejection, rejectionText } from "./throttle-settings.ts";
@@ -43,6 +44,7 @@ export type StatusParts = {
   readonly throttle: Throttle;
   readonly flowLog?: FlowLog;
   readonly streams: Streams;
+  readonly forwarder: Pick<Forwarder, "facts">;
   readonly appliance: Appliance;
   readonly loop: Loop;
   readonly token?: Token;
@@ -65,9 +67,10 @@ function storeStatus(store: Store): StatusAnswer["store"] {
 }
 
 /** What an operator should look at, one sentence each. */
-function warningsOf({ configStatus, history, appliance, token }: StatusParts): readonly string[] {
+function warningsOf({ configStatus, history, appliance, token, forwarder }: StatusParts): readonly string[] {
   const { store } = history;
   const { rows } = store.stats();
+  const sinks = forwarder.facts();
   const tokenProblem = token?.problem();
   return [
     ...configStatus().problems,
@@ -75,7 +78,12 @@ function warningsOf({ configStatus, history, appliance, token }: StatusParts): r
     ...configStatus().rejected.map(rejectionText),
     ...(tokenProblem === undefined ? [] : [`${tokenProblem}; the last good token stays in force`]),
     ...appliance.unready(),
-    ...checkLaws(store.ledger(), rows)
+    ...sinks.flatMap(({ sink, signal, phase, lastError }) =>
+      phase === "retrying" && lastError !== undefined
+        ? [`sink ${sink} does not get its ${signal}: ${lastError.message}`]
+        : [],
+    ),
+    ...[...checkLaws(store.ledger(), rows), ...sinks.map(sinkLaw)]
       .filter(({ holds }) => !holds)
       .map(({ law, left, right }) => `the ledger does not add up: ${law}, ${left} is not ${right}`),
     ...appliance
@@ -103,7 +111,7 @@ function flowLogStatus({ flowLog, settings }: StatusParts): Pick<StatusAnswer, "
 }
 
 function historyStatus(parts: StatusParts) {
-  const { history, settings, throttle, streams } = parts;
+  const { history, settings, throttle, streams, forwarder } = parts;
   const { config, filters } = settings();
   return {
     store: storeStatus(history.store),
@@ -113,6 +121,9 @@ function historyStatus(parts: StatusParts) {
     ...(config.samples.enabled ? { samples: history.samples.facts() } : {}),
     ...flowLogStatus(parts),
     streams: streams.facts(),
+    sinks: forwarder.facts().map(({ sink, signal, phase, pending }) => ({
+      ...{ name: sink, signal, state: phase, pending },
+    })),
   };
 }
 

@@ -152,7 +152,7 @@ test("the ledger has totals and laws that hold", async () => {
 
 test("a broken law is told as such", async () => {
   const broken = apiApp(
-    parts({ ledger: () => ({ totals: { "packets.seen": 2, "packets.aggregated": 1 }, rows: 0 }) }),
+    parts({ ledger: () => ({ totals: { "packets.seen": 2, "packets.aggregated": 1 }, rows: 0, sinks: [] }) }),
   );
   const body = ledgerSchema.parse(await (await broken.request("/api/v1/ledger", local)).json());
   expect(body.laws[0]).toEqual({

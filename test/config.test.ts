@@ -69,6 +69,7 @@ describe("defaults", () => {
         compress: true,
       },
       api: { openMetrics: false, tls: {}, bodyMax: 1_048_576, connectionsMax: 256, streamsMax: 16 },
+      sinks: [],
     });
   });
 
@@ -160,6 +161,7 @@ describe("sources", () => {
       FOVEA_API_BODY_MAX: "2MiB",
       FOVEA_API_CONNECTIONS_MAX: "9",
       FOVEA_API_STREAMS_MAX: "0",
+      FOVEA_SINKS: "[]",
     };
     expect(Object.keys(given)).toHaveLength(configKeys().length);
     expect(unknownVariables(given)).toEqual([]);
@@ -217,6 +219,7 @@ describe("sources", () => {
         connectionsMax: 9,
         streamsMax: 0,
       },
+      sinks: [],
     });
   });
 
@@ -246,13 +249,7 @@ describe("sources", () => {
 
   test("an empty variable is not set; a misspelt one is named, those of Kubernetes are not", () => {
     expect(loadConfig({ env: { FOVEA_TICK: "" } }).tick).toBe(1000);
-    const env = {
-      FOVEA_TIKC: "1s",
-      FOVEA_SERVICE_HOST: "10.0.0.1",
-      FOVEA_PORT: "tcp://x",
-      FOVEA_CONFIG: "f",
-      HOME: "/",
-    };
+    const env = { FOVEA_TIKC: "1s", FOVEA_SERVICE_HOST: "a", FOVEA_PORT: "x", FOVEA_CONFIG: "f", HOME: "/" };
     expect(unknownVariables(env)).toEqual(["FOVEA_TIKC"]);
   });
 });

@@ -92,7 +92,8 @@ describe("formats", () => {
     const latency = histogram({
       name: "fovea_l_seconds",
       help: "L.",
-      read: () => [{ bounds: [0.001, 0.25], counts: [1, 4], sum: 1.5, count: 6 }],
+      labels: [],
+      read: () => [[{}, { bounds: [0.001, 0.25], counts: [1, 4], sum: 1.5, count: 6 }]],
     });
     expect(await bodyOf([latency])).toEqual([
       "# HELP fovea_l_seconds L.",
@@ -215,10 +216,14 @@ describe("what cannot be scraped", () => {
     const latency = histogram({
       name: "fovea_l_seconds",
       help: "L.",
-      read: () => [{ bounds: [1, 2], counts: [0, 0], sum: 0, count: 0 }],
+      labels: ["a"],
+      read: () =>
+        ["x", "y"].map((a) => [{ a }, { bounds: [1, 2], counts: [0, 0], sum: 0, count: 0 }] as const),
     });
-    const { body } = await expositionOf([latency], 4).render(view);
-    expect(body).not.toContain("fovea_l_seconds_bucket");
+    const { body } = await expositionOf([latency], 9).render(view);
+    expect(body).toContain('fovea_l_seconds_bucket{a="x",le="1"} 0');
+    expect(body).toContain('fovea_l_seconds_count{a="x"} 0');
+    expect(body).not.toContain('a="y"');
     expect(lost(body)[0]).toEndWith('{family="fovea_l_seconds",reason="limit"} 5');
   });
 
@@ -246,7 +251,8 @@ describe("the series of a scrape", () => {
   const latency = histogram({
     name: "fovea_l_seconds",
     help: "L.",
-    read: () => [{ bounds: [0.001, 0.25], counts: [1, 4], sum: 1.5, count: 6 }],
+    labels: ["a"],
+    read: () => [[{ a: "x" }, { bounds: [0.001, 0.25], counts: [1, 4], sum: 1.5, count: 6 }]],
   });
   const odd = gauge({
     name: "fovea_odd",
@@ -280,7 +286,7 @@ describe("the series of a scrape", () => {
         return `${name}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}`;
       });
       expect(lines).toEqual(shown.filter((line) => line !== "" && !line.startsWith("#")));
-      expect(lines).toContain('fovea_l_seconds_bucket{le="+Inf"} 6');
+      expect(lines).toContain('fovea_l_seconds_bucket{a="x",le="+Inf"} 6');
       expect(lines).toContain(`fovea_scrape_families_failed_total{family="fovea_broken"} ${now}`);
     }
   });

@@ -10,6 +10,7 @@ import type { MetricView } from "../src/metrics-view.ts";
 import { createNode } from "../src/node.ts";
 import { openReplay } from "../src/replay.ts";
 import { scrapeBench } from "./bench/scrape.bench.ts";
+import { forwardFacts } from "./forward.facts.ts";
 
 const golden = join(import.meta.dir, "scrape.golden");
 const recording = join(import.meta.dir, "fixtures/replay/node.ndjson");
@@ -108,6 +109,8 @@ async function recordedView(): Promise<MetricView> {
       removed: { count: 1, age: 0 },
       lost: { disk_full: 2, read_only: 0, busy: 0, error: 0, invalid: 0 },
     },
+    evictedSent: { size: 2 },
+    upstream: { now: at, sinks: forwardFacts(at), deadLettersEvicted: 3 },
     disk: { freeBytes: 5_368_709_120, bytes: 10_737_418_240 },
     http: {
       requests: [

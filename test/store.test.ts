@@ -75,7 +75,7 @@ describe("the file", () => {
         file,
         "PRAGMA integrity_check; PRAGMA journal_mode; PRAGMA user_version; PRAGMA application_id",
       ),
-    ).toBe("ok\nwal\n2\n1181709925");
+    ).toBe("ok\nwal\n3\n1181709925");
     append(store, flows(10));
     expect(sqlite3(file, "SELECT count(*), max(seq) FROM flows")).toBe("12|12");
   });

@@ -13,6 +13,7 @@ import { type Imports, importRoutes } from "./import.ts";
 import { ledgerRoute, type ReadLedger } from "./ledger.ts";
 import { type RequestCounts, urlCharsMax } from "./requests.ts";
 import { samplesRoutes } from "./samples.ts";
+import { type SinkControl, sinksRoutes } from "./sinks.ts";
 import { type ReadStatus, statusRoute } from "./status.ts";
 import { streamRoute } from "./stream.ts";
 import type { Streams } from "./streams.ts";
@@ -44,6 +45,7 @@ export type ApiParts = {
   readonly ledger: ReadLedger;
   readonly streams: Streams;
   readonly imports: Imports;
+  readonly sinks: SinkControl;
   /** Epoch milliseconds. */
   readonly now: () => number;
   readonly counts: RequestCounts;
@@ -155,6 +157,7 @@ export function apiApp(parts: ApiParts): OpenAPIHono {
   ledgerRoute(app, parts);
   samplesRoutes(app, parts);
   importRoutes(app, parts);
+  sinksRoutes(app, parts);
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   app.doc31("/openapi.json", {
     openapi: "3.1.0",

@@ -1,7 +1,7 @@
 // GET /api/v1/ledger: what became of every packet and every row, and whether the laws hold.
 
 import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
-import { checkLaws, type LedgerTotals } from "../store/ledger.ts";
+import { checkLaws, type LedgerTotals, type SinkAccount, sinkLaw } from "../store/ledger.ts";
 import type { Queries } from "../store/queries.ts";
 import { lostSince } from "./flows.ts";
 import { rangeOf } from "./parameters.ts";
@@ -9,8 +9,12 @@ import { ledgerQuery, summariesWithout } from "./query.ts";
 import { badParameterAnswer, jsonAnswer, noStoreAnswer, unauthorizedAnswer } from "./requests.ts";
 import { ledgerSchema } from "./schemas.ts";
 
-/** The totals since the store was made, and the rows that it holds now. */
-export type ReadLedger = () => { readonly totals: LedgerTotals; readonly rows: number };
+/** The totals since the store was made, the rows that it holds now, and what became of them at each sink. */
+export type ReadLedger = () => {
+  readonly totals: LedgerTotals;
+  readonly rows: number;
+  readonly sinks: readonly SinkAccount[];
+};
 
 const route = createRoute({
   method: "get",
@@ -53,13 +57,16 @@ export function ledgerRoute(
     const range = rangeOf(times, parts.now());
     const asked = Object.keys(range).length > 0;
     const ofRange = asked ? await rangeAnswer(parts.queries, range, limit) : {};
-    const { totals, rows } = parts.ledger();
-    const laws = checkLaws(totals, rows).map(({ law, left, right, holds }) => ({
+    const { totals, rows, sinks } = parts.ledger();
+    const laws = [...checkLaws(totals, rows), ...sinks.map(sinkLaw)].map(({ law, left, right, holds }) => ({
       law,
       ok: holds,
       left,
       right,
     }));
-    return context.json({ totals, laws, ...ofRange }, 200);
+    const accounts = sinks.map(({ sink, signal, offered, counts, pending }) => ({
+      ...{ name: sink, signal, offered, counts, pending },
+    }));
+    return context.json({ totals, laws, sinks: accounts, ...ofRange }, 200);
   });
 }

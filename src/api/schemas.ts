@@ -138,6 +138,15 @@ export const ledgerSchema = z
     laws: list(z.strictObject({ law: z.string(), ok: z.boolean(), left: count, right: count })).openapi({
       description: "Each law, whether it holds, and both sides of it.",
     }),
+    sinks: list(
+      z.strictObject({
+        name: z.string(),
+        signal: z.string(),
+        offered: count,
+        counts: z.record(z.string(), count),
+        pending: count,
+      }),
+    ).openapi({ description: "What became of the records at each sink, since the store was made." }),
     range: z
       .strictObject({ fromAt: epochMs.optional(), toAt: epochMs.optional(), lost: lostCounts, lostSince })
       .optional()
@@ -312,6 +321,9 @@ export const statusSchema = z
     rollups: rollupsSchema,
     samples: sampleFactsSchema.optional().openapi({ description: "Absent where none are taken." }),
     streams: streamsSchema,
+    sinks: list(
+      z.strictObject({ name: z.string(), signal: z.string(), state: z.string(), pending: count }),
+    ).openapi({ description: "One a sink and signal; /api/v1/sinks tells more." }),
     api: z.strictObject({ connections: count, refused: count }),
     warnings: list(z.string()),
   })

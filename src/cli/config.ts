@@ -1,9 +1,9 @@
 // fovea config check|print: whether the configuration is right, and what it comes to.
 
 import type { Command } from "commander";
-import { loadConfig, printConfig, unknownVariables } from "../config.ts";
+import { ConfigError, loadConfig, printConfig, unknownVariables } from "../config.ts";
 import type { Config } from "../config-schema.ts";
-import { loadSettings, type Settings } from "../settings.ts";
+import { findSinkProblems, loadSettings, type Settings } from "../settings.ts";
 import { rejectionText } from "../throttle-settings.ts";
 import { flag, isVerbVariable, outputFlag } from "./flags.ts";
 import { printJson, printLines } from "./output.ts";
@@ -41,14 +41,22 @@ async function check(world: World, { config }: Options): Promise<void> {
     warnings.map((warning) => `fovea: ${harmless(warning)}`),
   );
   const file = configFile(config);
+  const problems = findSinkProblems({ env: world.env, ...(file === undefined ? {} : { file }) });
+  if (problems.length > 0) throw new ConfigError(problems);
   await printLines(world.out, [
     file === undefined ? "no file; defaults and environment are right" : `${file}: right`,
   ]);
 }
 
+/** JSON has no infinite number: no limit is `any`, as in the file. */
+const withoutInfinity = (config: Config): unknown =>
+  JSON.parse(
+    JSON.stringify(config, (_, value: unknown) => (value === Number.POSITIVE_INFINITY ? "any" : value)),
+  );
+
 async function print(world: World, { config, output }: Options): Promise<void> {
   const { config: inForce } = readSettings(world, config);
-  if (output === "json") await printJson(world.out, inForce);
+  if (output === "json") await printJson(world.out, withoutInfinity(inForce));
   else await world.out.write(printConfig(inForce));
 }
 

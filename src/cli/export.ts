@@ -9,7 +9,7 @@ import { type ExportedFlow, type ExportFormat, exportFormats } from "../export/f
 import { exportFormat, type Head, type Totals } from "../export/manifest.ts";
 import { errorText } from "../log.ts";
 import { createRedactor } from "../redact.ts";
-import { schemaVersion } from "../store/schema.ts";
+import { rowsVersion } from "../store/schema.ts";
 import { loadAddon } from "./addon.ts";
 import { readConfig } from "./config.ts";
 import { type ExportQuery, exportQueryOf } from "./export-query.ts";
@@ -167,7 +167,7 @@ async function exportFlows(world: World, options: Options, verb: Command): Promi
   undo.use(source);
   const head: Head = {
     format: exportFormat,
-    schema: schemaVersion,
+    schema: rowsVersion,
     version: world.build.version,
     ...origin,
     exportedAt,

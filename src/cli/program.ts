@@ -11,6 +11,7 @@ import { addFlows } from "./flows.ts";
 import { addImport } from "./import.ts";
 import { ClosedOutput } from "./output.ts";
 import { addRun } from "./run.ts";
+import { addSinks } from "./sinks.ts";
 import { harmless } from "./terminal.ts";
 import { addTop } from "./top.ts";
 import { addVersion } from "./version.ts";
@@ -42,7 +43,17 @@ function createProgram(world: World, pending: Pending, finish: (code: number) =>
       getErrHasColors: () => world.err.colours,
     });
   program.hook("preAction", (_, verb) => readTwins(verb, world.env));
-  for (const add of [addRun, addCheck, addFlows, addTop, addExport, addImport, addConfig, addVersion])
+  for (const add of [
+    addRun,
+    addCheck,
+    addFlows,
+    addTop,
+    addSinks,
+    addExport,
+    addImport,
+    addConfig,
+    addVersion,
+  ])
     add(program, world, finish);
   return program;
 }

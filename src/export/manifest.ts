@@ -1,9 +1,9 @@
 // What an export says of itself: where it is from, what was asked for, and what is missing of that time.
 
 import { z } from "zod";
-import { schemaVersion } from "../store/schema.ts";
+import { rowsVersion } from "../store/schema.ts";
 
-/** Of the files themselves; what a record may hold goes by the schema of the store. */
+/** Of the files themselves; what a record may hold goes by the schema in which rows changed last. */
 export const exportFormat = 1;
 
 const count = z.int().min(0);
@@ -62,10 +62,10 @@ const versionsSchema = z.object({ format: z.int(), schema: z.int(), version: z.s
 /** Throws for what a newer fovea wrote, before anything else of it is looked at. */
 function checkVersions(value: unknown): void {
   const { data } = versionsSchema.safeParse(value);
-  if (data === undefined || (data.format <= exportFormat && data.schema <= schemaVersion)) return;
+  if (data === undefined || (data.format <= exportFormat && data.schema <= rowsVersion)) return;
   throw new Error(
     `was written by fovea ${data.version} with format ${data.format} and schema ${data.schema}; this one knows ` +
-      `them up to ${exportFormat} and ${schemaVersion}: import it with the newer version`,
+      `them up to ${exportFormat} and ${rowsVersion}: import it with the newer version`,
   );
 }
 

@@ -193,6 +193,7 @@ function migrate(writer: Database, version: number): void {
 
 const tableNames = [
   "batches",
+  "dead_letters",
   "flows",
   "flows_readable",
   "imports",
@@ -204,6 +205,7 @@ const tableNames = [
   "sample_chunks",
   "sample_steps",
   "series",
+  "sink_states",
   "state",
   "strings",
   "summaries",

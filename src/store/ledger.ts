@@ -213,3 +213,24 @@ export function checkLaws(totals: LedgerTotals, storedRows?: number): readonly L
       : [law("rows: kept = stored + evicted", sum("rows.kept"), storedRows + sum("rows.evicted"))]),
   ];
 }
+
+/** What became of the records that were there for a sink. */
+export type SinkAccount = {
+  readonly sink: string;
+  readonly signal: string;
+  readonly offered: number;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly pending: number;
+};
+
+/** The law of one sink: each record that was offered to it is counted once. */
+export function sinkLaw({ sink, signal, offered, counts, pending }: SinkAccount): LedgerLaw {
+  const right = Object.values(counts).reduce((sum, count) => sum + count, pending);
+  const ends = "sent + filtered + rejected + expired + diverted + discarded + evicted + pending";
+  return {
+    law: `sink ${sink}, ${signal}: offered = ${ends}`,
+    left: offered,
+    right,
+    holds: offered === right,
+  };
+}

@@ -9,6 +9,8 @@ export type Part = {
   rows?(rows: readonly EncodedRow[]): void;
   /** Before the store is closed, ahead of each of its last writes: whether the next one has something of this part. */
   finish?(): boolean;
+  /** There is no file on disk any more: it was closed, or the store runs from memory. */
+  detach?(): void;
   /** For a file on disk that was opened. A store that runs from memory keeps what is pending until a disk is there. */
   open(options: { readonly database: Database; readonly budget: PartBudget }): OpenPart;
 };

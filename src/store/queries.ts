@@ -19,6 +19,7 @@ export type Queries = AsyncDisposable & {
   summaries(query: QueryOf<"summaries">): Promise<AnswerOf<"summaries">>;
   /** What is in no file yet is part of it. */
   top(query: QueryOf<"top">): Promise<AnswerOf<"top">>;
+  batch(query: QueryOf<"batch">): Promise<AnswerOf<"batch">>;
   facts(): QueriesFacts;
 };
 
@@ -105,6 +106,7 @@ export function openQueries(options: QueriesOptions): Queries {
     series: (query) => ask("series", query),
     summaries: (query) => ask("summaries", query),
     top,
+    batch: (query) => ask("batch", query),
     facts: () => ({ ...worker.facts(), waiting: queue.waiting(), ...counts }),
     async [Symbol.asyncDispose]() {
       closed = true;

@@ -5,6 +5,7 @@ import { importedFile } from "./imports.ts";
 import { lostIn } from "./lost.ts";
 import { queryFlows, type Reader } from "./query.ts";
 import { querySamples, querySeries } from "./sample-query.ts";
+import { readBatch } from "./sink-batch.ts";
 import { querySummaries } from "./summaries.ts";
 import { queryTop } from "./top.ts";
 
@@ -18,6 +19,7 @@ export const queryKinds = {
   summaries: querySummaries,
   top: queryTop,
   imported: importedFile,
+  batch: readBatch,
 } as const;
 
 export type QueryKind = keyof typeof queryKinds;

@@ -1,6 +1,7 @@
 // Blocks of samples in the file, each with one chunk a series: which there are, and how the oldest make room.
 
 import type { Series } from "./sample-series.ts";
+import type { SampleTotals } from "./sample-totals.ts";
 import { pagesOf, type Work } from "./sample-work.ts";
 import type { Database } from "./sqlite.ts";
 
@@ -49,6 +50,7 @@ export function openBlocks({
   database,
   bytesMax,
   ageMaxMs,
+  totals,
   unfinished,
   evict,
 }: {
@@ -56,6 +58,7 @@ export function openBlocks({
   /** Of blocks and the rest together. */
   readonly bytesMax: number;
   readonly ageMaxMs: number;
+  readonly totals: SampleTotals;
   /** Whether chunks of a block that is not whole belong to steps that are still there. */
   readonly unfinished: (id: number) => boolean;
   readonly evict: (reason: "age" | "size", samples: number) => void;
@@ -96,7 +99,13 @@ export function openBlocks({
       return [
         {
           pages: pagesOf(count * blockRowBytes),
-          write: () => void removeBlocks.run(last), // From here on nobody looks for its chunks.
+          write: () => {
+            removeBlocks.run(last); // From here on nobody looks for its chunks.
+            totals.give(
+              reason,
+              gone.reduce((sum, block) => sum + block.samples, 0),
+            );
+          },
           settle: () => {
             blocks.splice(0, count);
             bytes -= gone.reduce((sum, block) => sum + block.bytes, 0);

@@ -51,6 +51,15 @@ export function decodeColumn(bytes: Uint8Array, count: number): Column {
   return column;
 }
 
+/**
+ * Lengths of the runs without and with values in a column, in turn, in a fraction of the time that the values take.
+ * Throws MalformedBytesError.
+ */
+export function decodeRuns(bytes: Uint8Array, count: number): readonly number[] {
+  const reader = createByteReader(bytes);
+  return (reader.byte() & fullBit) !== 0 ? [0, count] : readRuns(reader, count);
+}
+
 /** More steps than any block has. */
 const timesMax = 4096;
 

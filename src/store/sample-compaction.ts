@@ -7,6 +7,7 @@ import type { LoggedBlock, StepLog } from "./sample-log.ts";
 import type { SampleLoss } from "./sample-pending.ts";
 import type { SeriesRegistry } from "./sample-series.ts";
 import { createStepReader, type StepReader, type StepRow } from "./sample-steps.ts";
+import type { SampleTotals } from "./sample-totals.ts";
 import { pagesOf, type Work } from "./sample-work.ts";
 import type { Database, Statement } from "./sqlite.ts";
 
@@ -41,12 +42,14 @@ export function openCompaction({
   log,
   blocks,
   registry,
+  totals,
   lose,
 }: {
   readonly database: Database;
   readonly log: StepLog;
   readonly blocks: Blocks;
   readonly registry: SeriesRegistry;
+  readonly totals: SampleTotals;
   readonly lose: (reason: SampleLoss, samples: number) => void;
 }): Compaction {
   const { rows, putChunk, putBlock } = openStatements(database);
@@ -56,6 +59,10 @@ export function openCompaction({
     const removal = log.removal();
     return {
       ...removal,
+      write: () => {
+        removal.write();
+        totals.give("damaged", block.samples);
+      },
       settle: () => {
         removal.settle();
         lose("damaged", block.samples);
@@ -89,7 +96,7 @@ export function openCompaction({
     return {
       pages: removal.pages + pagesOf(blockRowBytes),
       write: () => {
-        putBlock.run(id, startAt, endAt, samples, bytes, encodeTimes(times));
+        putBlock.run(id, startAt, endAt, samples, bytes, encodeTimes(times), block.total);
         removal.write();
       },
       settle: () => {
@@ -128,7 +135,7 @@ const openStatements = (database: Database) => ({
     .raw(),
   putChunk: database.prepare("INSERT OR REPLACE INTO sample_chunks (block, series, data) VALUES (?, ?, ?)"),
   putBlock: database.prepare(
-    "INSERT INTO sample_blocks (id, start_at, end_at, samples, bytes, times) VALUES (?, ?, ?, ?, ?, ?)",
+    "INSERT INTO sample_blocks (id, start_at, end_at, samples, bytes, times, total) VALUES (?, ?, ?, ?, ?, ?, ?)",
   ),
 });
 

@@ -5,6 +5,7 @@ import type { PendingStep, PendingSteps, SampleLoss } from "./sample-pending.ts"
 import type { Series } from "./sample-series.ts";
 import type { SeriesTable } from "./sample-series-table.ts";
 import { blockStepsMax, createStepCoder, type StepCoder, type StepRow, splitSteps } from "./sample-steps.ts";
+import { fillTotals, type SampleTotals, type StepTotal } from "./sample-totals.ts";
 import { pagesOf, type Work } from "./sample-work.ts";
 import { pageBytes } from "./schema.ts";
 import type { Database } from "./sqlite.ts";
@@ -16,6 +17,8 @@ export type LoggedBlock = {
   readonly lastId: number;
   readonly lastAt: number;
   readonly samples: number;
+  /** Samples that were stored in the file up to its last step. */
+  readonly total: number;
   readonly bytes: number;
   /** Some of its bytes cannot be read. */
   readonly damaged: boolean;
@@ -50,6 +53,7 @@ export function openStepLog({
   bytesMax,
   series,
   pending,
+  totals,
   lose,
 }: {
   readonly database: Database;
@@ -57,22 +61,20 @@ export function openStepLog({
   readonly bytesMax: number;
   readonly series: SeriesTable;
   readonly pending: PendingSteps;
+  readonly totals: SampleTotals;
   readonly lose: (reason: SampleLoss, samples: number) => void;
 }): StepLog {
-  const insert = database.prepare("INSERT INTO sample_steps (id, at, data) VALUES (?, ?, ?)");
+  const insert = database.prepare("INSERT INTO sample_steps (id, at, data, total) VALUES (?, ?, ?, ?)");
   const remove = database.prepare("DELETE FROM sample_steps WHERE id BETWEEN ? AND ?");
-  const blocks = loadBlocks(database);
-  const blockMax = database
-    .prepare<unknown[], number | null>("SELECT max(id) FROM sample_blocks")
-    .pluck()
-    .get();
-  let lastId = Math.max(blockMax ?? 0, blocks.at(-1)?.lastId ?? 0);
+  const blocks = loadBlocks({ database, totals, bytesOnce: bytesMax });
+  let lastId = Math.max(lastBlock(database), blocks.at(-1)?.lastId ?? 0);
+  let total = Math.max(totals.stored, blocks.at(-1)?.total ?? 0);
 
   const blockFor = (at: number): LoggedBlock => {
     const block = blocks.at(-1);
     if (block !== undefined && block.lastId === lastId && block.bytes < bytesMax && takes(block, at))
       return block;
-    const next = emptyBlock({ firstId: lastId + 1, at });
+    const next = emptyBlock({ firstId: lastId + 1, at, total });
     blocks.push(next);
     return next;
   };
@@ -81,12 +83,16 @@ export function openStepLog({
     const block = blockFor(step.at);
     const entered = enteredOf(step);
     const { data, samples } = block.coder.encode(entered);
-    blocks[blocks.length - 1] = grownBy(block, { id: ++lastId, at: step.at, samples, data });
-    const id = lastId;
+    total += samples;
+    blocks[blocks.length - 1] = grownBy(block, { id: ++lastId, at: step.at, total, data });
+    const [id, totalThen] = [lastId, total];
     pending.stage();
     return {
       pages: pagesOf(rowBytes(data)),
-      write: () => void insert.run(id, step.at, data),
+      write: () => {
+        insert.run(id, step.at, data, totalThen);
+        totals.store(totalThen);
+      },
       settle: () => {
         pending.settle();
         lose("series_limit", step.series.length - entered.ids.length);
@@ -132,6 +138,9 @@ export function openStepLog({
   };
 }
 
+const lastBlock = (database: Database): number =>
+  database.prepare<unknown[], number | null>("SELECT max(id) FROM sample_blocks").pluck().get() ?? 0;
+
 /** The values of the series that have a number; there is no room for the others. */
 function enteredOf({ series, values }: PendingStep): { readonly ids: number[]; readonly values: number[] } {
   const places = [...series.keys()].filter((place) => series[place]?.id !== 0);
@@ -144,12 +153,21 @@ function enteredOf({ series, values }: PendingStep): { readonly ids: number[]; r
 const takes = ({ damaged, firstId, lastId, lastAt }: LoggedBlock, at: number): boolean =>
   !damaged && lastAt < at && lastId - firstId + 1 < blockStepsMax;
 
-const emptyBlock = ({ firstId, at }: { readonly firstId: number; readonly at: number }): LoggedBlock => ({
+const emptyBlock = ({
+  firstId,
+  at,
+  total,
+}: {
+  readonly firstId: number;
+  readonly at: number;
+  readonly total: number;
+}): LoggedBlock => ({
   firstId,
   firstAt: at,
   lastId: firstId - 1,
   lastAt: at,
   samples: 0,
+  total,
   bytes: 0,
   damaged: false,
   coder: createStepCoder(),
@@ -157,30 +175,59 @@ const emptyBlock = ({ firstId, at }: { readonly firstId: number; readonly at: nu
 
 const grownBy = (
   block: LoggedBlock,
-  step: { readonly id: number; readonly at: number; readonly samples: number; readonly data: Uint8Array },
+  step: { readonly id: number; readonly at: number; readonly total: number; readonly data: Uint8Array },
 ): LoggedBlock => ({
   ...block,
   lastId: step.id,
   lastAt: step.at,
-  samples: block.samples + step.samples,
+  samples: block.samples + step.total - block.total,
+  total: step.total,
   bytes: block.bytes + rowBytes(step.data),
 });
 
-function loadBlocks(database: Database): LoggedBlock[] {
-  const rows = database.prepare("SELECT id, at, data FROM sample_steps ORDER BY id").raw().all() as StepRow[];
-  return splitSteps(rows).map(loadBlock);
+/** A step that an older version wrote has no total. */
+type LoggedRow = readonly [...step: StepRow, total: number | null];
+
+function loadBlocks({
+  database,
+  totals,
+  bytesOnce,
+}: {
+  readonly database: Database;
+  readonly totals: SampleTotals;
+  readonly bytesOnce: number;
+}): LoggedBlock[] {
+  const rows = database
+    .prepare<unknown[], LoggedRow>("SELECT id, at, data, total FROM sample_steps ORDER BY id")
+    .raw()
+    .all();
+  let before = totals.blocks;
+  const blocks = splitSteps(rows).map((steps) => {
+    const loaded = loadBlock(steps, before);
+    before = loaded.block.total;
+    return loaded;
+  });
+  fillTotals({ database, steps: blocks.flatMap(({ unfilled }) => unfilled), bytesOnce });
+  return blocks.map(({ block }) => block);
 }
 
+type LoadedBlock = { readonly block: LoggedBlock; readonly unfilled: readonly StepTotal[] };
+
 /** The coder then stands where it stood when the last of these steps was written. */
-function loadBlock(rows: readonly StepRow[]): LoggedBlock {
-  let block = emptyBlock({ firstId: rows[0]?.[0] ?? 0, at: rows[0]?.[1] ?? 0 });
-  for (const [id, at, data] of rows) {
+function loadBlock(rows: readonly LoggedRow[], before: number): LoadedBlock {
+  const [firstId, at] = rows[0] ?? [0, 0];
+  let block = emptyBlock({ firstId, at, total: before });
+  const unfilled: StepTotal[] = [];
+  for (const [id, stepAt, data, known] of rows) {
     const read = block.damaged ? undefined : samplesIn(block.coder, data);
-    // What cannot be read had about as many samples as there are series.
-    const samples = read ?? block.coder.ids.length;
-    block = { ...grownBy(block, { id, at, samples, data }), damaged: read === undefined };
+    // What cannot be read had about as many samples as there are series, where nothing says how many.
+    const total = known ?? block.total + (read ?? block.coder.ids.length);
+    // What was stored between an older block and this one is gone.
+    if (id === firstId && read !== undefined) block = { ...block, total: total - read };
+    if (known === null) unfilled.push({ id, total, bytes: rowBytes(data) });
+    block = { ...grownBy(block, { id, at: stepAt, total, data }), damaged: read === undefined };
   }
-  return block;
+  return { block, unfilled };
 }
 
 /** Undefined where they cannot be read. */

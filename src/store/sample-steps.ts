@@ -90,7 +90,8 @@ export function createStepCoder(): StepCoder {
   };
 }
 
-const startsBlock = (data: Uint8Array): boolean => ((data[0] ?? 0) & startBit) !== 0;
+/** Whether the step knows of none before it. */
+export const startsBlock = (data: Uint8Array): boolean => ((data[0] ?? 0) & startBit) !== 0;
 
 function packed(head: number, body: Uint8Array<ArrayBuffer>): Uint8Array {
   const small = Bun.zstdCompressSync(body, { level: 1 });
@@ -215,8 +216,10 @@ function tokenValue(token: number, last: number, floats: ByteReader): number {
 export type StepRow = readonly [id: number, at: number, data: Uint8Array];
 
 /** Rows in the order of their ids, each block on its own. What stands behind a gap is a block that cannot be read. */
-export function splitSteps(rows: readonly StepRow[]): StepRow[][] {
-  const blocks: StepRow[][] = [];
+export function splitSteps<Row extends readonly [...StepRow, ...more: unknown[]]>(
+  rows: readonly Row[],
+): Row[][] {
+  const blocks: Row[][] = [];
   for (const row of rows) {
     const block = blocks.at(-1);
     const follows = block?.at(-1)?.[0] === row[0] - 1 && !startsBlock(row[2]);

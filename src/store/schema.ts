@@ -6,7 +6,9 @@ import { openDatabase } from "./sqlite.ts";
 
 /** "Fove" in ASCII; tells our files from every other SQLite file. */
 export const applicationId = 0x466f7665;
-export const schemaVersion = 2;
+export const schemaVersion = 3;
+/** The schema in which rows changed last: what exported records may hold. */
+export const rowsVersion = 2;
 export const pageBytes = 4096;
 
 const v4Text = (column: string): string =>
@@ -83,7 +85,7 @@ CREATE INDEX ${name}_at ON ${name} (at);
 
 // Samples come as steps, each with the values of all series at one time, and end as chunks, each with the values of
 // one series over a block of steps. The ledger by minute says when something was lost, not only that it was.
-const historyTables = `
+const historyTables = (total: string): string => `
 ${rollupTable("rollup_minutes")}${rollupTable("rollup_hours")}
 CREATE TABLE summaries (
   id INTEGER PRIMARY KEY,
@@ -102,14 +104,14 @@ CREATE TABLE ledger_minutes (
   PRIMARY KEY (at, name)
 ) WITHOUT ROWID;
 CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL, labels TEXT NOT NULL, UNIQUE (name, labels));
-CREATE TABLE sample_steps (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE sample_steps (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, data BLOB NOT NULL${total});
 CREATE TABLE sample_blocks (
   id INTEGER PRIMARY KEY,
   start_at INTEGER NOT NULL,
   end_at INTEGER NOT NULL,
   samples INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
-  times BLOB NOT NULL
+  times BLOB NOT NULL${total}
 );
 CREATE TABLE sample_chunks (
   block INTEGER NOT NULL,
@@ -118,6 +120,30 @@ CREATE TABLE sample_chunks (
   PRIMARY KEY (block, series)
 ) WITHOUT ROWID;
 CREATE TABLE imports (sha256 TEXT PRIMARY KEY, at INTEGER NOT NULL, rows INTEGER NOT NULL, node TEXT NOT NULL) WITHOUT ROWID;
+`;
+
+/** How many samples were stored in this file up to and including that step, or block. */
+const totalColumn = ", total INTEGER";
+
+// States are JSON; a row without a sink holds what is counted for all of them.
+const sinkTables = `
+CREATE TABLE sink_states (
+  sink TEXT NOT NULL,
+  signal TEXT NOT NULL,
+  state TEXT NOT NULL,
+  PRIMARY KEY (sink, signal)
+) WITHOUT ROWID;
+CREATE TABLE dead_letters (
+  id INTEGER PRIMARY KEY,
+  sink TEXT NOT NULL,
+  signal TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  code TEXT NOT NULL,
+  message TEXT NOT NULL,
+  records INTEGER NOT NULL,
+  text TEXT NOT NULL
+);
 `;
 
 /** The evict reasons by their number in the file: their place here. New ones go to the end. */
@@ -178,7 +204,7 @@ PRAGMA page_size = ${pageBytes};
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA application_id = ${applicationId};
 BEGIN;
-${tables}${historyTables}${readable}${firstRows(generation)}
+${tables}${historyTables(totalColumn)}${sinkTables}${readable}${firstRows(generation)}
 PRAGMA user_version = ${schemaVersion};
 COMMIT;
 `;
@@ -188,9 +214,16 @@ export const migrations: readonly string[] = [
   `ALTER TABLE flows ADD COLUMN dns_error INTEGER;
    ALTER TABLE flows ADD COLUMN node INTEGER;
    ALTER TABLE batches ADD COLUMN summary BLOB;
-   ${historyTables}
+   ${historyTables("")}
    DROP VIEW flows_readable;
    ${readable}`,
+  // The totals of steps are filled in when they are read first: their samples must be decoded to be counted.
+  `ALTER TABLE sample_steps ADD COLUMN total INTEGER;
+   ALTER TABLE sample_blocks ADD COLUMN total INTEGER;
+   UPDATE sample_blocks SET total = counted.total
+     FROM (SELECT id, sum(samples) OVER (ORDER BY id) AS total FROM sample_blocks) AS counted
+     WHERE counted.id = sample_blocks.id;
+   ${sinkTables}`,
 ];
 
 /** Makes a whole file under another name first: a crash half-way leaves nothing that looks like a store. */

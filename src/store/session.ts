@@ -141,10 +141,14 @@ function openOnDisk({ options, lastSeqMin, damage }: Opening): Place {
 }
 
 function attach(file: StoreFile, options: SessionOptions, lastSeqMin: number): Open {
+  const lastSeq = Math.max(file.lastSeq, lastSeqMin);
+  // Parts read it there before the first row is written.
+  if (lastSeq > file.lastSeq)
+    file.writer.prepare("UPDATE state SET value = ? WHERE name = 'seq'").run(lastSeq);
   const writer = openWriter({
     database: file.writer,
     budget: file.budget,
-    lastSeq: Math.max(file.lastSeq, lastSeqMin),
+    lastSeq,
     coalesceMs: Math.min(10_000, options.ageMaxMs / 100),
     stringsMax: options.stringsMax,
     parts: options.parts,
@@ -213,6 +217,7 @@ export function tryDisk(session: Session): void {
   try {
     settleIn(session, openOnDisk({ options, lastSeqMin: 0 }));
   } catch (error) {
+    for (const part of options.parts) part.detach?.(); // Some may have been told of a file that is closed again.
     note(session, error);
     return;
   }

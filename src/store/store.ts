@@ -281,6 +281,7 @@ function closeSession(session: Session): void {
     note(session, error); // The log stays beside the file and is read at the next start.
   }
   session.closed = true;
+  for (const part of session.options.parts) part.detach?.();
   session.open.file[Symbol.dispose]();
 }
 

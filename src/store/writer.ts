@@ -71,9 +71,7 @@ export function openWriter({
   const log = openLogFile({ database, budget });
   const minutes = openMinutes({ database, pagesMax: budget.pagesMax });
   const imports = openImports(database);
-  const open: readonly OpenPart[] = database.memory
-    ? []
-    : parts.map((part) => part.open({ database, budget }));
+  const open = openParts(parts, database, budget);
   let lastSeq = seqInFile;
   let lastBatch: Batch | undefined;
   const oldestSeq = (): number => minSeq.get() ?? lastSeq + 1;
@@ -130,6 +128,12 @@ export function openWriter({
     },
     shrink: () => shrinkStep(retention, log, budget),
   };
+}
+
+function openParts(parts: readonly Part[], database: Database, budget: Budget): readonly OpenPart[] {
+  if (!database.memory) return parts.map((part) => part.open({ database, budget }));
+  for (const part of parts) part.detach?.();
+  return [];
 }
 
 const pagesOf = (parts: readonly OpenPart[], at: number): number =>
