@@ -215,3 +215,22 @@ test("a proxy of the environment that is none is told without its password", () 
   expect(JSON.stringify(told)).not.toContain("hunter2");
   expect(check({ proxy: "none" }, { env })).toEqual([]);
 });
+
+test("a token that says that it is over is told; one that does not say, or is valid, is right", () => {
+  using secrets = openSecrets();
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const token = (exp?: number) =>
+    secrets.write(
+      `token-${exp}`,
+      `${part({ alg: "RS256" })}.${part({ ...(exp === undefined ? {} : { exp }) })}.c2ln`,
+    );
+  const over = token(now / 1000 - 60);
+  expect(check({ auth: { bearerFile: over } })).toEqual([
+    `auth.bearerFile: the token in ${over} expired at 2026-12-31T23:59:00.000Z`,
+  ]);
+  const workload = { kind: "workload", tenantId: "t", clientId: "c", tokenFile: over };
+  expect(check({ auth: { entra: workload } })[0]).toStartWith("auth.entra.tokenFile: the token in");
+  expect(check({ auth: { bearerFile: token(now / 1000 + 60) } })).toEqual([]);
+  expect(check({ auth: { bearerFile: token() } })).toEqual([]);
+  expect(check({ auth: { bearerFile: secrets.write("opaque", "a.b.c") } })).toEqual([]);
+});

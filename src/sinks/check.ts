@@ -6,7 +6,7 @@ import type { Env } from "../config.ts";
 import { identityOf } from "./entra.ts";
 import { ProxyError, proxyFor } from "./proxy.ts";
 import type { SinkConfig, WebSinkConfig } from "./schema.ts";
-import { CredentialError, isOpenToAll, readSecret, readToken } from "./secret-file.ts";
+import { CredentialError, isOpenToAll, readSecret, readToken, tokenEndsAt } from "./secret-file.ts";
 import { type Certificates, readCertificates, readKey, TlsFileError } from "./tls-files.ts";
 
 /** `key` is the path of the key within the sink. */
@@ -89,12 +89,20 @@ function tlsProblems({ config, now }: Checked): readonly SinkProblem[] {
   return [...ca, ...pair(files[0], files[1], now)];
 }
 
-function fileProblems({ config }: Checked): readonly SinkProblem[] {
+/** A token that can be read, and says that it is over. */
+function expiry(key: string, file: string, now: number): readonly SinkProblem[] {
+  const endsAt = tokenEndsAt(readToken(key, file));
+  if (endsAt === undefined || endsAt > now) return [];
+  return [{ key, message: `the token in ${file} expired at ${new Date(endsAt).toISOString()}` }];
+}
+
+function fileProblems({ config, now }: Checked): readonly SinkProblem[] {
   const { bearerFile, basic } = config.auth;
   const problems: SinkProblem[] = [];
   if (bearerFile !== undefined) {
     const key = "auth.bearerFile";
-    problems.push(...secretFile(key, bearerFile, () => readToken(key, bearerFile)));
+    const unusable = secretFile(key, bearerFile, () => readToken(key, bearerFile));
+    problems.push(...unusable, ...(unusable.length > 0 ? [] : expiry(key, bearerFile, now)));
   }
   if (basic !== undefined) {
     const key = "auth.basic.passwordFile";
@@ -155,7 +163,9 @@ function entraFiles({ config: { auth }, env, now }: Checked): readonly SinkProbl
   }
   // Kubernetes writes the token of a workload, for an hour and with a mode of its own.
   const key = "auth.entra.tokenFile";
-  return kind === "workload" ? problemOf(key, () => readToken(key, tokenFile)) : [];
+  if (kind !== "workload") return [];
+  const problems = problemOf(key, () => readToken(key, tokenFile));
+  return problems.length > 0 ? problems : expiry(key, tokenFile, now);
 }
 
 function authProblems(checked: Checked): readonly SinkProblem[] {

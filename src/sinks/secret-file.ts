@@ -52,6 +52,19 @@ export function readToken(what: string, file: string): string {
   return token;
 }
 
+/** When a token says that it ends (JWT, RFC 7519), epoch milliseconds; undefined for one that does not say. */
+export function tokenEndsAt(token: string): number | undefined {
+  const [, payload = "", signature] = token.split(".");
+  if (signature === undefined) return undefined;
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString());
+    const exp = typeof claims === "object" && claims !== null && "exp" in claims ? claims.exp : undefined;
+    return typeof exp === "number" ? exp * 1000 : undefined;
+  } catch {
+    return undefined; // Three parts and no JSON: some other kind of token.
+  }
+}
+
 /** What `load` made of the files, made again when one of them is another. What throws is tried again at the next use. */
 export function whileUnchanged<T>(files: readonly string[], load: () => T): () => T {
   let last: { readonly version: string; readonly value: T } | undefined;
