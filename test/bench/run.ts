@@ -23,6 +23,7 @@ const sections: readonly Section[] = [
   { name: "rollups", run: async () => (await import("./rollups.bench.ts")).rollupsBench() },
   { name: "samples", run: async () => (await import("./samples.bench.ts")).samplesBench() },
   { name: "scrape", run: async () => (await import("./scrape.bench.ts")).scrapeBench() },
+  { name: "forward", run: async () => (await import("./forward.bench.ts")).forwardBench() },
   { name: "sustained", run: async () => (await import("./sustained.bench.ts")).sustainedBench() },
   { name: "appliance", run: async () => (await import("./appliance.bench.ts")).applianceBench() },
 ];
