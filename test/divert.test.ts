@@ -102,11 +102,13 @@ test("what is older than 20 minutes goes to the files, the rest to the receiver 
     // Nobody diverts flows to it: it is fed alone, and gets none.
     expect(oldFlows).toMatchObject({ signal: "flows", offered: 0 });
   }
+  const sorted = (texts: readonly string[]) => texts.toSorted((a, b) => (a < b ? -1 : 1));
   const wanted = (from: number, to: number) =>
-    Array.from({ length: steps }, (_, step) => last - step * stepMs)
-      .filter((time) => time >= from && time < to)
-      .flatMap((time) => Array.from({ length: series }, (_, number) => `${number} ${time}`))
-      .toSorted();
-  expect(receiver.seen.toSorted()).toEqual(wanted(last - 20 * 60_000, last + 1));
-  expect(filed(directory).toSorted()).toEqual(wanted(0, last - 20 * 60_000));
+    sorted(
+      Array.from({ length: steps }, (_, step) => last - step * stepMs)
+        .filter((time) => time >= from && time < to)
+        .flatMap((time) => Array.from({ length: series }, (_, number) => `${number} ${time}`)),
+    );
+  expect(sorted(receiver.seen)).toEqual(wanted(last - 20 * 60_000, last + 1));
+  expect(sorted(filed(directory))).toEqual(wanted(0, last - 20 * 60_000));
 });

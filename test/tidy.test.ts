@@ -127,6 +127,7 @@ describe("code", () => {
         "node_modules/.bin/biome",
         "ci",
         "--error-on-warnings",
+        "--colors=off",
         "--diagnostic-level=warn",
       ),
     ).toBe("");
