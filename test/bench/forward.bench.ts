@@ -78,7 +78,6 @@ async function drainRows(dir: string, { name, unit, sink, least }: Kind): Promis
       name: `drain by ${name}, memory at most`,
       value: drained.peakBytes / MIB,
       unit: "MiB",
-      budget: { max: 150 },
       note: `${(drained.restingBytes / MIB).toFixed(0)} MiB before`,
     },
   ];
