@@ -49,6 +49,18 @@ describe("from a file", () => {
     expect(client.facts().tokenErrors).toBe(3);
   });
 
+  test("a key goes in the header that is named, and nowhere else", async () => {
+    using directory = openDirectory();
+    const keyFile = directory.file("key");
+    writeFileSync(keyFile, "a-key-1\n");
+    await using server = httpServer();
+    await using client = web({ url: server.url, auth: { apiKey: { header: "X-Api-Key", keyFile } } });
+    answered(await post(client));
+    expect(
+      server.seen.map(({ headers }) => [headers.get("x-api-key"), headers.get("authorization")]),
+    ).toEqual([["a-key-1", null]]);
+  });
+
   test("a password keeps its blanks and its letters, but not the end of its line", async () => {
     using directory = openDirectory();
     const passwordFile = directory.file("password");

@@ -100,6 +100,12 @@ describe("secrets", () => {
   test("a token or a password that can be read by its owner is right", () => {
     using secrets = openSecrets();
     expect(check({ auth: { bearerFile: secrets.write("token", "abc.def\n") } })).toEqual([]);
+    expect(check({ auth: { apiKey: { header: "X-Key", keyFile: secrets.write("key", "abc") } } })).toEqual(
+      [],
+    );
+    expect(check({ auth: { apiKey: { header: "X-Key", keyFile: "/nonexistent" } } })).toEqual([
+      "auth.apiKey.keyFile: /nonexistent is not there",
+    ]);
     expect(check({ auth: { basic: { user: "u", passwordFile: secrets.write("p", "x y", 0o640) } } })).toEqual(
       [],
     );

@@ -131,6 +131,10 @@ describe("what is wrong with one sink", () => {
     ],
     [sink("externalLabels:", "  a: x", "  A: x"), key(7, "sinks.0.externalLabels.A", /in case alone$/)],
     [sink("headers:", "  Authorization: x"), key(6, "sinks.0.headers.Authorization", /belong into auth$/)],
+    [
+      sink("headers:", "  X-Api-Key: abc"),
+      key(6, "sinks.0.headers.X-Api-Key", /^sounds like a secret, which belongs into a file/),
+    ],
     [sink("headers:", '  X-A: "b\\nc"'), key(6, "sinks.0.headers.X-A", "is no value of a header")],
     [
       sink("filter:", "  exclude:", "    - {}"),

@@ -1,4 +1,4 @@
-// The credentials of a sink: the Authorization header of its requests.
+// The credentials of a sink: the header of its requests that carries them.
 
 import type { Env } from "../config.ts";
 import { openEntra } from "./entra.ts";
@@ -8,6 +8,8 @@ import { CredentialError, readSecret, readToken, whileUnchanged } from "./secret
 export type CredentialFacts = { readonly tokenExpiresAt?: number; readonly tokenErrors: number };
 
 export type Credentials = Disposable & {
+  /** Of the header: mostly Authorization. */
+  readonly name: string;
   /** Undefined where none are configured. Rejects with CredentialError, or with the reason of the signal. */
   header(abort: AbortSignal): Promise<string | undefined>;
   /** The server said 401: the next header has a new token. */
@@ -24,7 +26,10 @@ export type AuthOptions = {
   readonly scope?: string;
 };
 
+export const authorization = "Authorization";
+
 const none: Credentials = {
+  name: authorization,
   header: () => Promise.resolve(undefined),
   rejected: () => undefined,
   facts: () => ({ tokenErrors: 0 }),
@@ -32,7 +37,7 @@ const none: Credentials = {
 };
 
 /** From a file, which is read again whenever it changes: a 401 changes nothing of it. */
-function openFileCredentials(file: string, read: () => string): Credentials {
+function openFileCredentials(file: string, read: () => string, name = authorization): Credentials {
   const current = whileUnchanged([file], read);
   let tokenErrors = 0;
   const header = async (): Promise<string> => {
@@ -44,6 +49,7 @@ function openFileCredentials(file: string, read: () => string): Credentials {
     }
   };
   return {
+    name,
     header,
     rejected: () => undefined,
     facts: () => ({ tokenErrors }),
@@ -60,11 +66,17 @@ function basicHeader(user: string, passwordFile: string): string {
 }
 
 export function openAuth(options: AuthOptions): Credentials {
-  const { bearerFile, basic, entra } = options.config.auth;
+  const { bearerFile, basic, apiKey, entra } = options.config.auth;
   if (entra !== undefined) return openEntra(entra, options);
   if (basic !== undefined)
     return openFileCredentials(basic.passwordFile, () => basicHeader(basic.user, basic.passwordFile));
   if (bearerFile !== undefined)
     return openFileCredentials(bearerFile, () => `Bearer ${readToken("auth.bearerFile", bearerFile)}`);
+  if (apiKey !== undefined)
+    return openFileCredentials(
+      apiKey.keyFile,
+      () => readToken("auth.apiKey.keyFile", apiKey.keyFile),
+      apiKey.header,
+    );
   return none;
 }

@@ -97,7 +97,7 @@ function expiry(key: string, file: string, now: number): readonly SinkProblem[] 
 }
 
 function fileProblems({ config, now }: Checked): readonly SinkProblem[] {
-  const { bearerFile, basic } = config.auth;
+  const { bearerFile, basic, apiKey } = config.auth;
   const problems: SinkProblem[] = [];
   if (bearerFile !== undefined) {
     const key = "auth.bearerFile";
@@ -109,6 +109,10 @@ function fileProblems({ config, now }: Checked): readonly SinkProblem[] {
     problems.push(...secretFile(key, basic.passwordFile, () => readSecret(key, basic.passwordFile)));
     if (basic.user.includes(":"))
       problems.push({ key: "auth.basic.user", message: "holds a colon, which would end it (RFC 7617)" });
+  }
+  if (apiKey !== undefined) {
+    const key = "auth.apiKey.keyFile";
+    problems.push(...secretFile(key, apiKey.keyFile, () => readToken(key, apiKey.keyFile)));
   }
   return problems;
 }
@@ -170,7 +174,9 @@ function entraFiles({ config: { auth }, env, now }: Checked): readonly SinkProbl
 
 function authProblems(checked: Checked): readonly SinkProblem[] {
   const { auth } = checked.config;
-  const kinds = (["bearerFile", "basic", "entra"] as const).filter((kind) => auth[kind] !== undefined);
+  const kinds = (["bearerFile", "basic", "apiKey", "entra"] as const).filter(
+    (kind) => auth[kind] !== undefined,
+  );
   const both = kinds.map((kind) => `auth.${kind}`).join(" and ");
   return [
     ...(kinds.length > 1 ? [{ key: "auth", message: `has ${both}; keep one of them` }] : []),

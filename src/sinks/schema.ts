@@ -137,15 +137,20 @@ const labelNames = z
 const reserved =
   /^(authorization|proxy-authorization|cookie|host|content-(type|encoding|length)|transfer-encoding|connection|user-agent|x-prometheus-remote-write-version)$/i;
 
+// What a header with a secret is called: its value would stand in the configuration.
+const secretive = /(^|-)(api-?key|key|token|secret|password|signature)$/i;
+
+const headerName = z
+  .string("is the name of a header")
+  .regex(/^[A-Za-z0-9-]{1,128}$/, "is no name of a header")
+  .refine((given) => !reserved.test(given), "is a header that Fovea sets itself; secrets belong into auth");
+
 const headers = z
   .record(
-    z
-      .string()
-      .regex(/^[A-Za-z0-9-]{1,128}$/, "is no name of a header")
-      .refine(
-        (given) => !reserved.test(given),
-        "is a header that Fovea sets itself; secrets belong into auth",
-      ),
+    headerName.refine(
+      (given) => !secretive.test(given),
+      "sounds like a secret, which belongs into a file: auth.apiKey has header and keyFile",
+    ),
     z.string("is the value of a header, as text").regex(/^[\x20-\x7e]{0,1024}$/, "is no value of a header"),
     "is a section of headers",
   )
@@ -199,6 +204,8 @@ const auth = section({
     user: text("is the name of a user"),
     passwordFile: text("is the path of a file"),
   }).optional(),
+  /** A secret in a header of its own, as hosted collectors want it. */
+  apiKey: section({ header: headerName, keyFile: text("is the path of a file") }).optional(),
   /** Microsoft Entra ID: with secretFile or certificateFile an application, else a workload or a managed identity. */
   entra: section({
     kind: choice(["secret", "certificate", "workload", "managed"], "managed"),

@@ -66,6 +66,7 @@ export function openTokens(options: {
     return `Bearer ${fetched.token.token}`;
   };
   return {
+    name: "Authorization",
     header,
     rejected: () => {
       token = undefined;

@@ -43,13 +43,17 @@ function openDeadline(abort: AbortSignal, timeoutMs: number): Deadline {
 function headersOf(
   configured: WebSinkConfig["headers"],
   request: Request["headers"],
-  fixed: { readonly agent: string; readonly authorization: string | undefined },
+  fixed: {
+    readonly agent: string;
+    readonly secret: { readonly name: string; readonly value: string | undefined };
+  },
 ): Headers {
   // Answers are short: compressed ones only cost.
   const headers = new Headers({ "User-Agent": fixed.agent, "Accept-Encoding": "identity" });
   for (const given of [configured, request])
     for (const [name, value] of Object.entries(given)) headers.set(name, value);
-  if (fixed.authorization !== undefined) headers.set("Authorization", fixed.authorization);
+  const { name, value } = fixed.secret;
+  if (value !== undefined) headers.set(name, value);
   return headers;
 }
 
@@ -92,8 +96,9 @@ export function openWeb(options: {
   let clockSkewMs: number | undefined;
 
   const answerTo = async ({ url, headers, body }: Request & { url: string }, signal: AbortSignal) => {
-    const authorization = await until(signal, credentials.header(signal));
-    const given = headersOf(config.headers, headers, { agent, authorization });
+    const value = await until(signal, credentials.header(signal));
+    const secret = { name: credentials.name, value };
+    const given = headersOf(config.headers, headers, { agent, secret });
     const startMs = performance.now();
     const answer = await transport.send({ url, method: "POST", headers: given, body, signal });
     clockSkewMs = skewOf(answer, now(), performance.now() - startMs) ?? clockSkewMs;
