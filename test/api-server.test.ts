@@ -145,19 +145,23 @@ test("stop ends in well under two seconds with clients that hang on", async () =
   expect(fetch(server.url)).rejects.toThrow();
 });
 
-test("stop lets an answer that is under way finish", async () => {
-  const asked = Promise.withResolvers<void>();
+test("stop lets answers that are under way finish, whatever their size", async () => {
+  const late = "late ".repeat(50_000);
+  const asked = Array.from({ length: 20 }, () => Promise.withResolvers<void>());
+  const go = Promise.withResolvers<void>();
   const server = await open({
-    fetch: async () => {
-      asked.resolve();
-      await Bun.sleep(100);
-      return new Response("late");
+    fetch: async (request) => {
+      asked[Number(new URL(request.url).pathname.slice(1))]?.resolve();
+      await go.promise;
+      return new Response(late);
     },
   });
-  const answer = fetch(server.url).then((response) => response.text());
-  await asked.promise;
-  await server[Symbol.asyncDispose]();
-  expect(await answer).toBe("late");
+  const answers = asked.map((_, number) => fetch(`${server.url}/${number}`).then((given) => given.text()));
+  await Promise.all(asked.map(({ promise }) => promise));
+  const stopped = server[Symbol.asyncDispose]();
+  go.resolve();
+  await stopped;
+  for (const answer of answers) expect((await answer) === late).toBe(true);
 });
 
 test("a port in use is told with its address and key", async () => {

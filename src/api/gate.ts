@@ -12,6 +12,8 @@ export type Gate = AsyncDisposable & {
   readonly refused: () => number;
   /** Takes no new connection; those that are open go on. */
   close(): void;
+  /** Resolves when all connections that were let in have ended, or the time is over. */
+  emptied(waitMs: number): Promise<void>;
 };
 
 const refusalBody = `${JSON.stringify({ error: { message: "too many connections; try again later" } })}\n`;
@@ -101,11 +103,18 @@ export async function openGate(options: {
   });
   const port = await listening(server, host, options.port);
   const close = () => void server.close();
+  const emptied = async (waitMs: number): Promise<void> => {
+    const closed = [...passed].map((socket) => new Promise((resolve) => socket.once("close", resolve)));
+    const { promise: over, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, waitMs);
+    await Promise.race([Promise.all(closed), over]);
+    clearTimeout(timer);
+  };
   return {
     port,
     open: () => passed.size,
     refused: () => refused,
-    close,
+    ...{ close, emptied },
     [Symbol.asyncDispose]: () => {
       close();
       for (const socket of [...passed, ...turnedAway]) socket.destroy();

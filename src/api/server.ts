@@ -28,6 +28,8 @@ const idleSeconds = 30;
 const idle: object = { idleTimeout: idleSeconds };
 // A request that is being answered at the stop gets this long.
 const graceMs = 500;
+// What was answered is on its way to the client this long at the most.
+const flushMs = 300;
 
 const code = (error: unknown): string =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
@@ -144,6 +146,9 @@ export async function openServer(options: {
   undo.defer(async () => {
     gate.close();
     await answered(inner);
+    // The server's ends close behind the last bytes that they wrote; the gate still hands these on.
+    await inner.stop(true);
+    await gate.emptied(flushMs);
   });
   const closing = undo.move();
   const host = tls === undefined ? reachable(address) : listen.host;
