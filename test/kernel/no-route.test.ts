@@ -82,11 +82,16 @@ function startCapture(): AsyncDisposable & { packets(): readonly Packet[] } {
   };
 }
 
-/** Waits until the capture sees a packet that is made to be seen. */
-async function awaitCapture({ packets }: ReturnType<typeof startCapture>): Promise<void> {
-  await eventually("the capture's first packet", () => {
-    host.run("ping", "-q", "-c", "1", "127.0.0.1");
-    return packets().length > 0 ? true : undefined;
+let markers = 1;
+
+/** Waits until the capture sees a packet that is made to be seen, and so all that were sent before. */
+async function seenBy({ packets }: ReturnType<typeof startCapture>): Promise<readonly Packet[]> {
+  markers += 1;
+  const marker = `127.0.0.${markers}`;
+  return await eventually("the marker in the capture", () => {
+    host.run("ping", "-q", "-c", "1", marker);
+    const seen = packets();
+    return seen.some(({ text }) => text.includes(` > ${marker}: ICMP echo request`)) ? seen : undefined;
   });
 }
 
@@ -130,14 +135,14 @@ describe("without a route", () => {
   test("no packet leaves a node that has no upstream", async () => {
     const capture = startCapture();
     await using _end = capture;
-    await awaitCapture(capture);
+    await seenBy(capture);
     await using fovea = startFovea("quiet", "samples: {step: 1s}\n");
     await eventually("ten ticks", () =>
       Number(/^fovea_ticks_total (\d+)/m.exec(fovea.get("/metrics") ?? "")?.[1] ?? 0) >= 10
         ? true
         : undefined,
     );
-    expect(foreign(capture.packets())).toEqual([]);
+    expect(foreign(await seenBy(capture))).toEqual([]);
   }, 90_000);
 
   test("what leaves goes to the upstreams that are named, and asks for their names alone", async () => {
@@ -162,7 +167,7 @@ sinks:
 `;
     const capture = startCapture();
     await using _end = capture;
-    await awaitCapture(capture);
+    await seenBy(capture);
     await using fovea = startFovea("sinks", config);
     type Facts = { name: string; signal: string; counts: { sent: number }; lastError: object | null };
     const ask = (): readonly Facts[] => JSON.parse(fovea.get("/api/v1/sinks") ?? '{"sinks":[]}').sinks;
@@ -174,7 +179,7 @@ sinks:
       const failed = ["far", "named", "azure"].every((name) => metrics.get(name)?.lastError);
       return sent && failed ? true : undefined;
     });
-    const packets = foreign(capture.packets());
+    const packets = foreign(await seenBy(capture));
     const resolver = `${outsideV4}:53`;
     const [asked, others] = [
       packets.filter(({ to }) => to === resolver),
