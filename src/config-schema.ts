@@ -29,6 +29,7 @@ import {
   printSize,
 } from "./config-units.ts";
 import { excludeRuleSchema, filterRuleSchema, rulesMax } from "./filter-rules.ts";
+import { places } from "./places.ts";
 import { printSinks, sinksField } from "./sinks/config.ts";
 import type { SinkConfig } from "./sinks/schema.ts";
 
@@ -71,7 +72,7 @@ export const configSchema = section({
     .max(253, "is longer than 253 characters")
     .default(""),
   listen,
-  dataDir: text("is the path of a directory").default(".fovea"),
+  dataDir: text("is the path of a directory").default(places.dataDir),
   tick: duration({ default: "1s", min: 100, max: 60 * second }),
   log: section({
     level: choice(["debug", "info", "warn", "error"], "info"),
@@ -108,6 +109,19 @@ export const configSchema = section({
     namespacesMax: amount({ default: 256, min: 1, max: 65_536 }),
     every: duration({ default: "10s", min: 100, max: hour }),
   }).prefault({}),
+  windows: section({
+    /** How often HNS is asked for its endpoints; ticks between have the last answer. */
+    hnsEvery: duration({ default: "10s", min: second, max: hour }),
+    hnsTimeout: duration({ default: "5s", min: 100, max: 300 * second }),
+    endpointsMax: amount({ default: 10_000, min: 16, max: 100_000 }),
+    /** Counters of the virtual switch, one port at a time. */
+    vfp: flag(true),
+    vfpEvery: duration({ default: "30s", min: second, max: hour }),
+    vfpTimeout: duration({ default: "5s", min: 100, max: 300 * second }),
+    /** Drops by pktmon: it has one session for the whole machine, which this one then takes. */
+    pktmon: flag(false),
+    pktmonEvery: duration({ default: "30s", min: second, max: hour }),
+  }).prefault({}),
   metrics: section({
     names: z
       .array(
@@ -128,7 +142,7 @@ export const configSchema = section({
     /** Of the budget, and beside it, for records that matter. */
     reserve: share("20%"),
     /** Where a configuration map of Container Insights is mounted, if there is one. */
-    agentConfig: text("is the path of a directory").default("/etc/config/settings"),
+    agentConfig: text("is the path of a directory").default(places.agentConfigDir),
   }).prefault({}),
   filters: section({
     include: rules(filterRuleSchema),
@@ -156,7 +170,7 @@ export const configSchema = section({
   }).prefault({}),
   flowLog: section({
     enabled: flag(false),
-    file: text("is the path of a file").default("/var/log/fovea/flows.log"),
+    file: text("is the path of a file").default(places.flowLogFile),
     bytesMax: bytes({ default: "10MiB", min: 64 * kib, max: gib }),
     filesMax: amount({ default: 5, min: 1, max: 1000 }),
     ageMax: duration({ default: "7d", min: 60 * second, max: 3650 * day }),
@@ -199,7 +213,10 @@ const asNumber =
     typeof value === "number" ? print(value) : value;
 const printers: readonly (readonly [RegExp, Printer])[] = [
   [/^listen$/, (value) => printListen(value as Listen)],
-  [/^(tick|flows\.(idle|active)|sockets\.every|samples\.step)$|[aA]geMax$/, asNumber(printDuration)],
+  [
+    /^(tick|flows\.(idle|active)|sockets\.every|samples\.step|windows\..*(Every|Timeout))$|[aA]geMax$/,
+    asNumber(printDuration),
+  ],
   [/^throttle\.reserve$/, asNumber(printShare)],
   [/(Bytes|\.bytesMax|\.bodyMax)$/, asNumber(printSize)],
   [/^sinks$/, (value) => printSinks(value as readonly SinkConfig[])],

@@ -13,6 +13,7 @@ import {
 } from "./config-schema.ts";
 import { printListen } from "./config-units.ts";
 import { errorText } from "./log.ts";
+import { makeTokenFile } from "./private-file.ts";
 import { readText } from "./text-file.ts";
 import { offsetOf } from "./yaml-place.ts";
 
@@ -224,7 +225,7 @@ function crossProblems(
       path: ["listen"],
       message:
         `${printListen(listen)} can be reached from other machines: set api.tokenFile to a file with a token ` +
-        `(openssl rand -hex 32 > FILE; chmod 600 FILE), or api.tls.clientCaFile for mutual TLS, ` +
+        `(${makeTokenFile}), or api.tls.clientCaFile for mutual TLS, ` +
         `or listen on 127.0.0.1`,
     });
   if (certFile !== undefined && keyFile === undefined)

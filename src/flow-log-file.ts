@@ -5,6 +5,7 @@ import {
   constants,
   fstatSync,
   ftruncateSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readSync,
@@ -32,7 +33,7 @@ const lineEnd = 10;
 const lineStart = 0x7b; // An opening brace.
 
 // A link at this place would be rotated instead of what it leads to. A pipe without a reader must not stop the caller.
-// Windows has neither flag.
+// Windows has neither flag: there a link is looked for before.
 const flags =
   constants.O_RDWR |
   constants.O_CREAT |
@@ -53,11 +54,27 @@ export function openLineFile({ path, now }: { readonly path: string; readonly no
 }
 
 function openPath(path: string): number {
+  const link = `${path} is a link: name what it leads to as the flow log`;
+  if (process.platform === "win32" && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink())
+    throw new Error(link);
   try {
     return openSync(path, flags, 0o640);
   } catch (error) {
     if (errorCode(error) !== "ELOOP") throw error;
-    throw new Error(`${path} is a link: name what it leads to as the flow log`, { cause: error });
+    throw new Error(link, { cause: error });
+  }
+}
+
+type Identity = { readonly ino: bigint; readonly dev: bigint };
+
+/** How much stands in the file at the path, if it is that one still. */
+function bytesAt(path: string, { ino, dev }: Identity): number | undefined {
+  try {
+    const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return found?.ino === ino && found.dev === dev ? Number(found.size) : undefined;
+  } catch (error) {
+    if (process.platform !== "win32") throw error;
+    return undefined; // One that was removed keeps its name, and opens for nobody, until it is closed here.
   }
 }
 
@@ -69,6 +86,7 @@ function lineFile(options: {
   const { path, descriptor, now } = options;
   const opened = fstatSync(descriptor);
   if (!opened.isFile()) throw new Error(`${path} is no regular file: name another one as the flow log`);
+  const identity = fstatSync(descriptor, { bigint: true }); // Of NTFS, a number would not be exact.
   let bytes = opened.size;
   let firstAt = bytes === 0 ? undefined : (timeOfFirstLine(descriptor) ?? opened.mtimeMs);
   // After a kill in the middle of a write the last line has no end.
@@ -76,7 +94,7 @@ function lineFile(options: {
 
   const mend = (): void => {
     if (!torn) return;
-    bytes = mendEnd(descriptor);
+    bytes = mendEnd(descriptor, path);
     torn = false;
   };
 
@@ -96,9 +114,9 @@ function lineFile(options: {
       return firstAt;
     },
     stillThere() {
-      const found = statSync(path, { throwIfNoEntry: false });
-      if (found === undefined || found.ino !== opened.ino || found.dev !== opened.dev) return false;
-      bytes = found.size;
+      const found = bytesAt(path, identity);
+      if (found === undefined) return false;
+      bytes = found;
       if (bytes === 0) firstAt = undefined;
       return true;
     },
@@ -135,17 +153,33 @@ const endsWithLine = (descriptor: number, size: number): boolean =>
   readAt(descriptor, size - 1, 1)[0] === lineEnd;
 
 /** Cuts off the part of a line of ours at the end; ends a line that is none of ours. Returns the new size. */
-function mendEnd(descriptor: number): number {
+function mendEnd(descriptor: number, path: string): number {
   const { size } = fstatSync(descriptor);
   const from = Math.max(0, size - reachBytes);
   const tail = readAt(descriptor, from, size - from);
   const end = tail.lastIndexOf(lineEnd) + 1;
   if (tail[end] === lineStart && (end > 0 || from === 0)) {
-    ftruncateSync(descriptor, from + end);
+    cutTo(descriptor, path, from + end);
     return from + end;
   }
   writeSync(descriptor, "\n");
   return size + 1;
+}
+
+function cutTo(descriptor: number, path: string, bytes: number): void {
+  if (process.platform !== "win32") {
+    ftruncateSync(descriptor, bytes);
+    return;
+  }
+  // There, whoever may only append may not shorten.
+  const other = openSync(path, "r+");
+  try {
+    const [own, found] = [descriptor, other].map((file) => fstatSync(file, { bigint: true }).ino);
+    if (own !== found) throw new Error(`${path} is another file than before`);
+    ftruncateSync(other, bytes);
+  } finally {
+    closeSync(other);
+  }
 }
 
 /** What the first line says of itself, epoch milliseconds; undefined when it is none of ours. */

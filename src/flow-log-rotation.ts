@@ -1,6 +1,16 @@
 // The rotated files of the flow log: their names, how many are kept and for how long, and their compression.
 
-import { createReadStream, createWriteStream, existsSync, readdirSync, renameSync, rmSync } from "node:fs";
+import {
+  constants,
+  copyFileSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+} from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, parse } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -100,7 +110,7 @@ export function createRotation(options: RotationOptions): Rotation {
       // Never behind the newest, so that the names stay in order when the clock is set back.
       const at = Math.max(now(), (names.list()[0]?.at ?? 0) + 1);
       try {
-        renameSync(file, names.plain(stampOf(at)));
+        moveAway(file, names.plain(stampOf(at)));
         rotations++;
       } catch (error) {
         if (errorCode(error) !== "ENOENT") throw error; // Removed by another program: there is nothing to rotate.
@@ -117,6 +127,20 @@ export function createRotation(options: RotationOptions): Rotation {
       await packing;
     },
   };
+}
+
+/**
+ * A program on Windows that follows the file and forbids to rename it, as many do, must not cost lines: then the file is
+ * copied, and emptied in its place.
+ */
+function moveAway(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (process.platform !== "win32" || !/^(EPERM|EACCES|EBUSY)$/.test(errorCode(error))) throw error;
+    copyFileSync(from, to, constants.COPYFILE_EXCL);
+    truncateSync(from, 0);
+  }
 }
 
 function createRemoval(options: {

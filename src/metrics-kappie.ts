@@ -11,8 +11,12 @@ export function dropSums(drops: readonly DropTotal[] = []): readonly DropTotal[]
   const sums = new Map<string, DropTotal>();
   for (const drop of drops) {
     const key = `${drop.direction} ${drop.reason}`;
-    const { packets = 0, bytes = 0 } = sums.get(key) ?? {};
-    sums.set(key, { ...drop, packets: packets + drop.packets, bytes: bytes + drop.bytes });
+    const { packets = 0, bytes } = sums.get(key) ?? {};
+    const known = drop.bytes === undefined ? bytes : (bytes ?? 0) + drop.bytes;
+    sums.set(key, {
+      ...{ reason: drop.reason, direction: drop.direction, packets: packets + drop.packets },
+      ...(known === undefined ? {} : { bytes: known }),
+    });
   }
   return [...sums.values()];
 }
@@ -33,7 +37,7 @@ export function flagSums(
 export const kappieRows: readonly MetricRow[] = [
   kappieCounter({
     name: "kappie_forward_count",
-    help: "Packets forwarded over the uplinks, by direction.",
+    help: "Packets forwarded over the uplinks, or by all endpoints of the switch, by direction.",
     labels: ["Direction"],
     *read({ node }) {
       const { totals } = node.state;
@@ -43,7 +47,7 @@ export const kappieRows: readonly MetricRow[] = [
   }),
   kappieCounter({
     name: "kappie_forward_bytes",
-    help: "Bytes at layer 2 forwarded over the uplinks, by direction.",
+    help: "Bytes at layer 2 forwarded over the uplinks, or by all endpoints of the switch, by direction.",
     labels: ["Direction"],
     *read({ node }) {
       const { totals } = node.state;
@@ -66,7 +70,7 @@ export const kappieRows: readonly MetricRow[] = [
     labels: ["Reason", "Direction"],
     *read({ node }) {
       for (const { reason, direction, bytes } of dropSums(node.state.drops))
-        yield [{ Reason: reason, Direction: direction }, bytes];
+        if (bytes !== undefined) yield [{ Reason: reason, Direction: direction }, bytes];
     },
   }),
   kappieGauge({
@@ -93,11 +97,14 @@ export const kappieRows: readonly MetricRow[] = [
     name: "kappie_tcp_connection_stats",
     help: "TCP statistics by the name that the platform gives each.",
     labels: ["Statistic"],
-    read: ({ node }) => statistics(node.state.tcpStatistics),
+    *read({ node }) {
+      yield* statistics(node.state.tcpStatistics);
+      yield* statistics(node.state.switchTcpStatistics);
+    },
   }),
   kappieCounter({
     name: "kappie_tcp_flag_counters",
-    help: "TCP packets over the uplinks by flag; a SYN-ACK counts as SYN-ACK alone.",
+    help: "TCP packets over the uplinks, or of all endpoints of the switch, by flag; a SYN-ACK counts as SYN-ACK alone.",
     labels: ["Flag"],
     *read({ node }) {
       for (const [Flag, packets] of flagSums(node.state.totals?.tcpFlags)) yield [{ Flag }, packets];

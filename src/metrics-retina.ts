@@ -56,7 +56,7 @@ export const retinaRows: readonly MetricRow[] = [
     labels: ["reason", "direction"],
     *read({ node }) {
       for (const { reason, direction, bytes } of dropSums(node.state.drops))
-        yield [{ reason, direction }, bytes];
+        if (bytes !== undefined) yield [{ reason, direction }, bytes];
     },
   }),
   retinaGauge({
@@ -83,13 +83,13 @@ export const retinaRows: readonly MetricRow[] = [
     help: "TCP statistics by the name that the platform gives each.",
     labels: ["statistic_name"],
     *read({ node }) {
-      for (const [name, value] of Object.entries(node.state.tcpStatistics ?? {}))
-        yield [{ statistic_name: name }, value];
+      for (const of of [node.state.tcpStatistics, node.state.switchTcpStatistics])
+        for (const [name, value] of Object.entries(of ?? {})) yield [{ statistic_name: name }, value];
     },
   }),
   retinaCounter({
     name: "networkobservability_tcp_flag_gauges",
-    help: "TCP packets over the uplinks, by direction and flag.",
+    help: "TCP packets over the uplinks, or of all endpoints of the switch, by direction and flag.",
     labels: ["direction", "flag"],
     *read({ node }) {
       for (const { direction, flag, packets } of node.state.totals?.tcpFlags ?? [])

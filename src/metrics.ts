@@ -1,6 +1,7 @@
 // The metric table: every family that a scrape can have, one row each.
 
 import type { metricNames } from "./config-schema.ts";
+import { endpointRows } from "./metrics-endpoint.ts";
 import { fluentbitRows } from "./metrics-fluentbit.ts";
 import { historyRows } from "./metrics-history.ts";
 import { kappieRows } from "./metrics-kappie.ts";
@@ -18,6 +19,7 @@ export const metricTable = (names: readonly MetricNames[]): readonly MetricRow[]
   ...historyRows,
   ...upstreamRows,
   ...nodeRows,
+  ...endpointRows,
   ...(names.includes("kappie") ? kappieRows : []),
   ...(names.includes("networkobservability") ? retinaRows : []),
   ...(names.includes("fluentbit") ? fluentbitRows : []),

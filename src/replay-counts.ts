@@ -16,6 +16,10 @@ const noCounts = new Set([
   "/tcpSockets",
   "/udpActiveSockets",
   "/maps",
+  "/endpointUse/local",
+  "/endpointUse/remote",
+  "/endpointUse/overflow",
+  "/endpointUse/sources",
 ]);
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>

@@ -2,7 +2,7 @@
 
 import { z } from "zod";
 import { evictReasons, type FlowRecord } from "./flow.ts";
-import { type Snapshot, tcpFlagNames } from "./snapshot.ts";
+import { type Endpoint, type EndpointUse, type Snapshot, tcpFlagNames } from "./snapshot.ts";
 
 const name = z.string().max(1024);
 const count = z.number().min(0);
@@ -33,15 +33,33 @@ const flow: z.ZodType<FlowRecord> = z.strictObject({
   evictReason: z.enum(evictReasons),
 });
 
+const flag = z.strictObject({ direction, flag: z.enum(tcpFlagNames), packets: count });
+
+const endpoint: z.ZodType<Endpoint> = z.strictObject({
+  ...{ id: name, name, address: name, network: name },
+  forward: z.strictObject({ ingress: z.strictObject(packetCount), egress: z.strictObject(packetCount) }),
+  drops: z.array(z.strictObject({ reason: name, direction, packets: count })),
+  tcpFlags: z.array(flag),
+  tcpStatistics: z.array(z.strictObject({ direction, statistic: name, count })),
+});
+
+const endpointUse: z.ZodType<EndpointUse> = z.strictObject({
+  ...{ local: count, remote: count, overflow: count, resets: count, replaced: count },
+  sources: z.array(z.strictObject({ source: name, endpoints: count })),
+  failures: z.array(z.strictObject({ source: name, failures: count })),
+});
+
 const snapshot: z.ZodType<Snapshot> = z.strictObject({
   totals: z
     .strictObject({
       uplinks: z.array(name),
       forward: z.strictObject({ ingress: z.strictObject(packetCount), egress: z.strictObject(packetCount) }),
-      tcpFlags: z.array(z.strictObject({ direction, flag: z.enum(tcpFlagNames), packets: count })),
+      tcpFlags: z.array(flag),
     })
     .exactOptional(),
-  drops: z.array(z.strictObject({ reason: name, direction, ...packetCount })).exactOptional(),
+  drops: z
+    .array(z.strictObject({ reason: name, direction, packets: count, bytes: count.exactOptional() }))
+    .exactOptional(),
   flows: z.array(flow).exactOptional(),
   flowTable: z
     .strictObject({
@@ -88,6 +106,10 @@ const snapshot: z.ZodType<Snapshot> = z.strictObject({
   ipStatistics: statistics.exactOptional(),
   udpStatistics: statistics.exactOptional(),
   udpActiveSockets: count.exactOptional(),
+  switchTcpStatistics: statistics.exactOptional(),
+  protocols: z.array(z.strictObject({ protocol: name, statistics })).exactOptional(),
+  endpoints: z.array(endpoint).exactOptional(),
+  endpointUse: endpointUse.exactOptional(),
   maps: z.array(z.strictObject({ map: name, entries: count, capacity: count, bytes: count })).exactOptional(),
   attached: z.array(name).exactOptional(),
   limits: z.array(name).exactOptional(),

@@ -8,8 +8,12 @@ export type PacketCount = { readonly packets: number; readonly bytes: number };
 export const tcpFlagNames = ["FIN", "SYN", "SYN-ACK", "RST", "PSH", "ACK", "URG", "ECE", "CWR"] as const;
 export type TcpFlag = (typeof tcpFlagNames)[number];
 
-/** Taken on the uplinks alone, so that each packet counts once. Cumulative since the backend opened. */
+/**
+ * Each packet counts once: taken on the uplinks alone, or, where the platform counts by endpoint, the sum over those.
+ * Cumulative since the backend opened.
+ */
 export type Totals = {
+  /** Empty where endpoints are summed up. */
   readonly uplinks: readonly string[];
   readonly forward: Readonly<Record<Direction, PacketCount>>;
   /** A SYN-ACK counts as SYN-ACK alone, not as SYN nor as ACK. */
@@ -20,8 +24,16 @@ export type Totals = {
   }[];
 };
 
-/** Cumulative; `reason` is the running kernel's name without its SKB_DROP_REASON_ prefix. */
-export type DropTotal = PacketCount & { readonly reason: string; readonly direction: Direction };
+/**
+ * Cumulative. `reason` is the name of the kernel (without its SKB_DROP_REASON_ prefix) or of the virtual switch; `bytes`
+ * is absent where the platform counts packets alone.
+ */
+export type DropTotal = {
+  readonly reason: string;
+  readonly direction: Direction;
+  readonly packets: number;
+  readonly bytes?: number;
+};
 
 /** Cumulative unless the statistic is a state. Statistic names are those of the kernel or the driver. */
 export type InterfaceCounters = {
@@ -99,6 +111,50 @@ export type FlowTableUse = {
 /** One statistic family: the kernel's own names. Cumulative. */
 export type Statistics = Readonly<Record<string, number>>;
 
+/** One local endpoint of the platform's virtual switch. Counts are the platform's own, since it made the endpoint. */
+export type Endpoint = {
+  /** Lower case, without braces. */
+  readonly id: string;
+  readonly name: string;
+  /** Empty where it has none. */
+  readonly address: string;
+  readonly network: string;
+  readonly forward: Readonly<Record<Direction, PacketCount>>;
+  readonly drops: readonly {
+    readonly reason: string;
+    readonly direction: Direction;
+    readonly packets: number;
+  }[];
+  /** Empty where no source has them. A SYN-ACK counts as SYN-ACK alone. */
+  readonly tcpFlags: readonly {
+    readonly direction: Direction;
+    readonly flag: TcpFlag;
+    readonly packets: number;
+  }[];
+  /** What the switch tells of its TCP connections (ResetCount, ClosedFin, …); empty where no source has it. */
+  readonly tcpStatistics: readonly {
+    readonly direction: Direction;
+    readonly statistic: string;
+    readonly count: number;
+  }[];
+};
+
+/** What became of the platform's endpoints in the last reading, and cumulative counts of what went wrong. */
+export type EndpointUse = {
+  readonly local: number;
+  /** They stand for endpoints of other nodes, and count nothing. */
+  readonly remote: number;
+  /** Local ones beyond the bound: they are in no count. */
+  readonly overflow: number;
+  /** Counters that fell, or endpoints that came anew under a known address: cumulative. */
+  readonly resets: number;
+  readonly replaced: number;
+  /** How many endpoints have what the switch counts from which source; `none` for the rest. */
+  readonly sources: readonly { readonly source: string; readonly endpoints: number }[];
+  /** Readings of an endpoint, or of the switch's counters of it, that failed: cumulative, by source. */
+  readonly failures: readonly { readonly source: string; readonly failures: number }[];
+};
+
 // A section is absent when the platform cannot see it. Absent is not zero.
 export type Snapshot = {
   readonly totals?: Totals;
@@ -118,6 +174,12 @@ export type Snapshot = {
   readonly ipStatistics?: Statistics;
   readonly udpStatistics?: Statistics;
   readonly udpActiveSockets?: number;
+  /** Sums over all endpoints of what their switch tells of TCP connections. */
+  readonly switchTcpStatistics?: Statistics;
+  /** Statistics of protocols that have no family of their own on this platform. */
+  readonly protocols?: readonly { readonly protocol: string; readonly statistics: Statistics }[];
+  readonly endpoints?: readonly Endpoint[];
+  readonly endpointUse?: EndpointUse;
   readonly maps?: readonly MapUse[];
   /** Interfaces that this collector is attached to. */
   readonly attached?: readonly string[];

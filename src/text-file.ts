@@ -7,8 +7,15 @@ const bytesMax = 2 ** 20;
 export function readText(file: string): string {
   const { size } = statSync(file);
   if (size > bytesMax) throw new Error(`has ${size} bytes, more than ${bytesMax}`);
-  return readFileSync(file, "utf8");
+  return decodeText(readFileSync(file));
 }
+
+/**
+ * UTF-8, or UTF-16 with the mark that PowerShell 5 writes for each `>`: where that mark stands, no UTF-8 does. A mark
+ * of UTF-8 stays: whoever reads the text passes over it.
+ */
+export const decodeText = (bytes: Buffer): string =>
+  bytes[0] === 0xff && bytes[1] === 0xfe ? bytes.toString("utf16le", 2) : bytes.toString("utf8");
 
 const codeOf = (error: unknown): unknown =>
   error instanceof Error && "code" in error ? error.code : undefined;

@@ -21,6 +21,7 @@ import { type AzureLogsConfig, sinkSchema } from "../src/sinks/schema.ts";
 import type { Parcel } from "../src/sinks/sink.ts";
 import type { Web, WebReply } from "../src/sinks/web-reply.ts";
 import type { StoredFlow } from "../src/store/rows.ts";
+import { unixTest } from "./platform.ts";
 import { flow, startAt } from "./store.flows.ts";
 
 const identity = { node: "node-1", cluster: "north", version: "1.2.3" };
@@ -255,7 +256,7 @@ describe("seen by other programs", () => {
   });
   afterEach(() => rmSync(directory, { recursive: true }));
 
-  test("gzip unpacks it, and SQLite's JSON reads each row", () => {
+  unixTest("gzip unpacks it, and SQLite's JSON reads each row", () => {
     const encoder = makeFlows();
     for (let number = 0; number < 100; number++) encoder.add(stored(number), `\u2028"\\${number}`);
     const file = join(directory, "body.gz");

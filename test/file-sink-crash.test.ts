@@ -15,6 +15,7 @@ import { beginFile } from "../src/sinks/file-part.ts";
 import { gzipMember } from "../src/sinks/gzip-members.ts";
 import type { Parcel } from "../src/sinks/sink.ts";
 import * as world from "./file-sink.world.ts";
+import { unixTest } from "./platform.ts";
 
 const { checkSums, filesIn, flowsParcel, freshDir, metricsParcel, openSink, seqs, seqsIn, textOf, wholeIn } =
   world;
@@ -94,7 +95,7 @@ describe("after a crash", () => {
     }
   });
 
-  test.each([true, false])("metrics get their end, once (compress: %p)", async (compress) => {
+  unixTest.each([true, false])("metrics get their end, once (compress: %p)", async (compress) => {
     const { name, bytes } = await partOf(
       [metricsParcel(0, 4, { compress }), metricsParcel(5, 9, { compress })],
       compress,
@@ -122,7 +123,7 @@ describe("after a crash", () => {
     checkSums(dir);
   });
 
-  test("files of before keep their kind when compression is switched", async () => {
+  unixTest("files of before keep their kind when compression is switched", async () => {
     const { name, bytes } = await partOf([metricsParcel(0, 4)]);
     const { dir } = await recovered(name, bytes, false);
     expect(world.samplesIn(dir, wholeIn(dir))).toEqual(world.samplesOf(seqs(0, 4)));
@@ -140,7 +141,7 @@ describe("a leftover that is not what it should be", () => {
     expect(readFileSync(join(dir, filesIn(dir)[0] ?? ""))).toEqual(broken);
   });
 
-  test("is not followed when it is a link", async () => {
+  unixTest("is not followed when it is a link", async () => {
     const { name, bytes } = await partOf([flowsParcel(1)]);
     const dir = freshDir();
     const victim = join(dirname(dir), "victim");
@@ -153,7 +154,7 @@ describe("a leftover that is not what it should be", () => {
   });
 });
 
-test("a file is not begun in the place of another, nor through a link", async () => {
+unixTest("a file is not begun in the place of another, nor through a link", async () => {
   const dir = freshDir();
   const named = { name: "flows-a-20260101T000000Z-1.ndjson", signal: "flows", packed: false } as const;
   symlinkSync(join(dir, "elsewhere"), join(dir, `${named.name}.part`));
@@ -183,7 +184,7 @@ describe("a full disk", () => {
     return { dir, [Symbol.dispose]: () => void world.run("/", "umount", dir) };
   }
 
-  test("keeps what was stored, takes nothing by halves, and goes on when there is room", async () => {
+  unixTest("keeps what was stored, takes nothing by halves, and goes on when there is room", async () => {
     using disk = smallDisk(256);
     const { dir } = disk;
     const ballast = join(dir, "ballast");
@@ -207,7 +208,7 @@ describe("a full disk", () => {
     checkSums(dir);
   });
 
-  test("that has no room for the end of a file gets it at the next start", async () => {
+  unixTest("that has no room for the end of a file gets it at the next start", async () => {
     using disk = smallDisk(64);
     const { dir } = disk;
     const rig = openSink(dir);
@@ -225,7 +226,7 @@ describe("a full disk", () => {
     expect(textOf(dir, wholeIn(dir)[0] ?? "").match(/# EOF\n/g)?.length).toBe(1);
   });
 
-  test("that is read-only is named so, and its file is completed when it can be", async () => {
+  unixTest("that is read-only is named so, and its file is completed when it can be", async () => {
     using disk = smallDisk(256);
     const { dir } = disk;
     await using rig = openSink(dir);

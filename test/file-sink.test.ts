@@ -4,6 +4,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import * as world from "./file-sink.world.ts";
+import { expectMode, unixTest } from "./platform.ts";
 
 const { checkSums, filesIn, flowsParcel, freshDir, metricsParcel, openSink, seqs, seqsIn, textOf, wholeIn } =
   world;
@@ -34,10 +35,10 @@ describe.each([true, false])("with compress: %p", (compress) => {
     expect(filesIn(dir)).toEqual([name, `${name}.sha256`]);
     expect(seqsIn(dir, name)).toEqual(seqs(1, 40));
     checkSums(dir);
-    for (const file of filesIn(dir)) expect(statSync(join(dir, file)).mode & 0o777).toBe(0o600);
+    for (const file of filesIn(dir)) expectMode(join(dir, file), 0o600);
   });
 
-  test("promtool makes blocks of metrics, with every sample in them", async () => {
+  unixTest("promtool makes blocks of metrics, with every sample in them", async () => {
     const dir = freshDir();
     {
       await using rig = openSink(dir, { compress });
@@ -53,7 +54,7 @@ describe.each([true, false])("with compress: %p", (compress) => {
   });
 });
 
-test("live samples and a backlog by turns lose nothing: they have a file each", async () => {
+unixTest("live samples and a backlog by turns lose nothing: they have a file each", async () => {
   const dir = freshDir();
   {
     await using rig = openSink(dir);
@@ -67,7 +68,7 @@ test("live samples and a backlog by turns lose nothing: they have a file each", 
   expect(world.samplesIn(dir, wholeIn(dir))).toEqual(expected);
 });
 
-test("a step back in time begins another file; bodies of one time share one", async () => {
+unixTest("a step back in time begins another file; bodies of one time share one", async () => {
   const dir = freshDir();
   {
     await using rig = openSink(dir);

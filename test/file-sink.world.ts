@@ -1,8 +1,11 @@
 // What the tests of the file sink share: directories, sinks on them, parcels, and other programs as readers.
 
+import { expect } from "bun:test";
+import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import type { EncoderSpec } from "../src/sinks/encoder.ts";
 import { encoders } from "../src/sinks/encoders.ts";
 import { createFileSink } from "../src/sinks/file.ts";
@@ -108,11 +111,15 @@ export function run(dir: string, ...command: readonly string[]): string {
   return done.stdout.toString();
 }
 
-/** What stands in a file, as zcat has it. */
-export const textOf = (dir: string, name: string): string =>
-  /\.gz(\.part)?$/.test(name)
-    ? run(dir, "sh", "-c", `zcat < ${name}`)
-    : readFileSync(join(dir, name), "utf8");
+const isWindows = process.platform === "win32";
+
+/** What stands in a file, as zcat has it where there is one. */
+export function textOf(dir: string, name: string): string {
+  const packed = /\.gz(\.part)?$/.test(name);
+  if (packed && !isWindows) return run(dir, "sh", "-c", `zcat < ${name}`);
+  const bytes = readFileSync(join(dir, name));
+  return (packed ? gunzipSync(bytes) : bytes).toString();
+}
 
 export const seqsIn = (dir: string, name: string): number[] =>
   textOf(dir, name)
@@ -123,9 +130,20 @@ export const seqsIn = (dir: string, name: string): number[] =>
 export const seqs = (from: number, to: number): number[] =>
   Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
+function checkSum(dir: string, name: string): void {
+  if (!isWindows) {
+    run(dir, "sha256sum", "--strict", "-c", `${name}.sha256`);
+    return;
+  }
+  const sum = createHash("sha256")
+    .update(readFileSync(join(dir, name)))
+    .digest("hex");
+  expect(readFileSync(join(dir, `${name}.sha256`), "utf8")).toBe(`${sum}  ${name}\n`);
+}
+
 /** Throws unless each complete file has its checksum, and it is right. */
 export function checkSums(dir: string): void {
-  for (const name of wholeIn(dir)) run(dir, "sha256sum", "--strict", "-c", `${name}.sha256`);
+  for (const name of wholeIn(dir)) checkSum(dir, name);
 }
 
 function promtool(): string {

@@ -19,6 +19,7 @@ import {
   text,
   until,
 } from "./flow-log.world.ts";
+import { unixTest } from "./platform.ts";
 import { flow, flows } from "./store.flows.ts";
 
 setDefaultTimeout(60_000);
@@ -34,7 +35,7 @@ const compressing = (dir: string): string => `
   setTimeout(() => undefined, 60_000);`;
 
 describe("compression", () => {
-  test("comes after the write, and leaves whole files", async () => {
+  unixTest("comes after the write, and leaves whole files", async () => {
     await using world = open({ bytesMax: 200 * lineBytes, compress: true });
     world.write(...flows(700));
     expect(world.log.facts().compressed).toBe(0); // Not in the caller's time.
@@ -104,7 +105,7 @@ describe("compression", () => {
     expect(files.map(content)).toEqual([line(flow(1)), line(flow(2))]);
   });
 
-  test("killed in the middle leaves nothing that looks whole and is not", async () => {
+  unixTest("killed in the middle leaves nothing that looks whole and is not", async () => {
     const part = (name: string): boolean => name.endsWith(".part");
     let dir = freshDir();
     for (let attempt = 0; attempt < 5; attempt++, dir = freshDir()) {

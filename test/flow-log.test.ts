@@ -32,6 +32,7 @@ import {
   run,
   text,
 } from "./flow-log.world.ts";
+import { expectMode, unixTest } from "./platform.ts";
 import { flow, flows, startAt } from "./store.flows.ts";
 
 setDefaultTimeout(60_000);
@@ -45,8 +46,8 @@ describe("lines", () => {
     world.log.write(flows(20, 20), []);
     const written = `${text(flows(20))}${lostEventsLine(summary, { nodeName })}\n${text(flows(20, 20))}`;
     expect(content(world.file)).toBe(written);
-    expect(statSync(world.file).mode & 0o777).toBe(0o640);
-    expect(statSync(world.dir).mode & 0o777).toBe(0o750);
+    expectMode(world.file, 0o640);
+    expectMode(world.dir, 0o750);
     expect(world.log.facts()).toMatchObject({ lines: 41, bytes: written.length, files: 0, failing: false });
     expect(world.told).toEqual([]);
   });
@@ -236,7 +237,7 @@ describe("a restart", () => {
 });
 
 describe("another program", () => {
-  test("that removes the file gets a new one in its place", async () => {
+  unixTest("that removes the file gets a new one in its place", async () => {
     await using world = open();
     world.write(flow(1));
     rmSync(world.file);
@@ -277,28 +278,31 @@ describe("another program", () => {
     expect(content(world.file)).toBe(line(flow(14)));
   });
 
-  test("that put a link, a pipe or a directory in its place is named, and nothing waits for it", async () => {
-    const dir = freshDir();
-    mkdirSync(dir);
-    const file = join(dir, "flows.log");
-    const places = {
-      "is a link": () => symlinkSync("/dev/null", file),
-      "is no regular file": () => run("mkfifo", file),
-      EISDIR: () => mkdirSync(file),
-    };
-    for (const [says, put] of Object.entries(places)) {
-      put();
-      await using world = open({ dir });
-      world.write(flow(1));
-      world.write(flow(2));
-      expect(world.told.join()).toContain(says);
-      expect(world.told).toHaveLength(1);
-      expect(world.log.facts()).toMatchObject({ lines: 0, lost: { error: 2 }, failing: true });
-      rmSync(file, { recursive: true });
-      world.write(flow(3));
-      expect(world.told[1]).toBe("recovered after 2");
-      expect(world.log.facts()).toMatchObject({ lines: 1, failing: false });
-      rmSync(file);
-    }
-  });
+  unixTest(
+    "that put a link, a pipe or a directory in its place is named, and nothing waits for it",
+    async () => {
+      const dir = freshDir();
+      mkdirSync(dir);
+      const file = join(dir, "flows.log");
+      const places = {
+        "is a link": () => symlinkSync("/dev/null", file),
+        "is no regular file": () => run("mkfifo", file),
+        EISDIR: () => mkdirSync(file),
+      };
+      for (const [says, put] of Object.entries(places)) {
+        put();
+        await using world = open({ dir });
+        world.write(flow(1));
+        world.write(flow(2));
+        expect(world.told.join()).toContain(says);
+        expect(world.told).toHaveLength(1);
+        expect(world.log.facts()).toMatchObject({ lines: 0, lost: { error: 2 }, failing: true });
+        rmSync(file, { recursive: true });
+        world.write(flow(3));
+        expect(world.told[1]).toBe("recovered after 2");
+        expect(world.log.facts()).toMatchObject({ lines: 1, failing: false });
+        rmSync(file);
+      }
+    },
+  );
 });

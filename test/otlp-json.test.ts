@@ -46,7 +46,7 @@ test("a counter is a sum with 64 bits as text and the temporality as a number", 
     of([
       {
         name: "kappie_forward_count",
-        description: "Packets forwarded over the uplinks, by direction.",
+        description: "Packets forwarded over the uplinks, or by all endpoints of the switch, by direction.",
         sum: { dataPoints, aggregationTemporality: 2, isMonotonic: true },
       },
     ]),

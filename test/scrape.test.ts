@@ -10,6 +10,7 @@ import type { MetricView } from "../src/metrics-view.ts";
 import { createNode } from "../src/node.ts";
 import { openReplay } from "../src/replay.ts";
 import { scrapeBench } from "./bench/scrape.bench.ts";
+import { endpointState } from "./endpoint.state.ts";
 import { forwardFacts } from "./forward.facts.ts";
 
 const golden = join(import.meta.dir, "scrape.golden");
@@ -29,7 +30,7 @@ async function recordedView(): Promise<MetricView> {
   return {
     nodeName: "node-1",
     cluster: "edge",
-    node: node.model(),
+    node: { ...node.model(), state: { ...node.model().state, ...endpointState } },
     build: { version: "0.1.0", commit: "0123456", bun: "1.4.5", os: "linux", arch: "x64" },
     process: { startedAt: at - 12_000, residentBytes: 104_857_600, cpuSeconds: 1.25 },
     names: names.facts(),

@@ -3,6 +3,8 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import ipaddr from "ipaddr.js";
+import { isOpenToAll, makeTokenFile, printToken } from "../private-file.ts";
+import { decodeText } from "../text-file.ts";
 
 const tokenLengthMin = 16;
 // A token file is one line; a larger one is some other file, named by mistake.
@@ -17,21 +19,17 @@ export type Token = {
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
-/** Bits of the mode that let every user of the machine read or replace the file. */
-const othersAccess = 0o007;
-
-const makeToken = "make one with: openssl rand -hex 32";
+const makeToken = `make one with: ${printToken}`;
 
 function readToken(path: string): Buffer {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat === undefined) throw new Error(`token file ${path} is not there; ${makeToken}`);
   const { mode, size } = stat;
-  // Windows has no such bits; there Node makes them up.
-  if (process.platform !== "win32" && (mode & othersAccess) !== 0)
+  if (isOpenToAll(mode))
     throw new Error(`token file ${path} is open to every user of this machine; run: chmod o-rwx ${path}`);
   if (size > tokenBytesMax)
     throw new Error(`token file ${path} has ${size} bytes, more than ${tokenBytesMax}; is it a token?`);
-  const token = readFileSync(path, "utf8").trim();
+  const token = decodeText(readFileSync(path)).trim();
   if (token.length < tokenLengthMin)
     throw new Error(
       `token file ${path} holds ${token.length} characters, fewer than ${tokenLengthMin}; ${makeToken}`,
@@ -109,7 +107,7 @@ export function checkExposure(options: {
   if (isLoopback(address) || token || mutualTls) return;
   throw new Error(
     `listen ${listen} can be reached from other machines: set api.tokenFile to a file with a token ` +
-      `(openssl rand -hex 32 > FILE; chmod 600 FILE), or api.tls.clientCaFile for mutual TLS, ` +
+      `(${makeTokenFile}), or api.tls.clientCaFile for mutual TLS, ` +
       `or listen on 127.0.0.1`,
   );
 }

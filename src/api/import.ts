@@ -3,6 +3,7 @@
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { FlowRecord } from "../flow.ts";
 import { type ImportPart, ImportRefused } from "../import-rows.ts";
+import { makeTokenFile } from "../private-file.ts";
 import { badParameterAnswer, jsonAnswer, noStoreAnswer, unauthorizedAnswer } from "./requests.ts";
 import { errorSchema, importedSchema, importFileSchema, importLineSchema } from "./schemas.ts";
 
@@ -95,7 +96,7 @@ export function readRecords(body: string): readonly FlowRecord[] | Line {
 
 const forbidden =
   "import needs a token or mutual TLS, as anybody on this machine could write history otherwise: " +
-  "set api.tokenFile to a file with a token (openssl rand -hex 32 > FILE; chmod 600 FILE), or api.tls.clientCaFile";
+  `set api.tokenFile to a file with a token (${makeTokenFile}), or api.tls.clientCaFile`;
 
 export function importRoutes(
   app: OpenAPIHono,

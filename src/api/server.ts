@@ -55,7 +55,10 @@ function bindError(listen: Listen, error: unknown): Error {
   const told: Record<string, string> = {
     EADDRINUSE: "another process has this port; stop it, or set another with --listen or the key listen",
     EADDRNOTAVAIL: `${listen.host} is no address of this machine; set --listen or the key listen`,
-    EACCES: "not allowed to bind this port; take one above 1023, or give CAP_NET_BIND_SERVICE",
+    EACCES:
+      process.platform === "win32"
+        ? "Windows keeps this port for others (netsh int ip show excludedportrange tcp); set another with --listen"
+        : "not allowed to bind this port; take one above 1023, or give CAP_NET_BIND_SERVICE",
   };
   return new Error(`${where}: ${told[code(error)] ?? reason(error)}`, { cause: error });
 }

@@ -4,6 +4,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { parseDuration } from "../config-units.ts";
 import { UnknownSinkError } from "../forward/errors.ts";
 import type { ForwardFacts } from "../forward/facts.ts";
+import { makeTokenFile } from "../private-file.ts";
 import type { DeadLetter } from "../store/sink-states.ts";
 import { badParameterAnswer, jsonAnswer, unauthorizedAnswer } from "./requests.ts";
 import { errorSchema } from "./schemas.ts";
@@ -138,7 +139,7 @@ const dropRoute = createRoute({
 
 const forbidden =
   "sinks are paused, resumed and emptied with a token or mutual TLS only, as anybody on this machine could do it otherwise: " +
-  "set api.tokenFile to a file with a token (openssl rand -hex 32 > FILE; chmod 600 FILE), or api.tls.clientCaFile";
+  `set api.tokenFile to a file with a token (${makeTokenFile}), or api.tls.clientCaFile`;
 
 type Parts = {
   readonly sinks: SinkControl;

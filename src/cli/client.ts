@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { flowSchema } from "../api/schemas.ts";
 import { errorText } from "../log.ts";
+import { decodeText } from "../text-file.ts";
 import { UsageError } from "./world.ts";
 
 export type Server = {
@@ -76,7 +77,7 @@ const direct: object = { proxy: false };
 
 function readText(path: string, what: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return decodeText(readFileSync(path));
   } catch (error) {
     throw new Error(`${what} ${path} cannot be read: ${errorText(error)}`, { cause: error });
   }

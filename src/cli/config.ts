@@ -3,6 +3,7 @@
 import type { Command } from "commander";
 import { ConfigError, loadConfig, printConfig, unknownVariables } from "../config.ts";
 import type { Config } from "../config-schema.ts";
+import { places } from "../places.ts";
 import { findSinkProblems, loadSettings, type Settings } from "../settings.ts";
 import { rejectionText } from "../throttle-settings.ts";
 import { flag, isVerbVariable, outputFlag } from "./flags.ts";
@@ -13,7 +14,7 @@ import { configFile, type World } from "./world.ts";
 type Options = { config?: string; output?: string };
 
 export const configFileFlag = () =>
-  flag("-c, --config <file>", "configuration file; /etc/fovea/fovea.yaml where it exists", "FOVEA_CONFIG");
+  flag("-c, --config <file>", `configuration file; ${places.configFile} where it exists`, "FOVEA_CONFIG");
 
 /** Variables that look like ours and mean nothing, one sentence each. */
 export const strayVariables = (env: World["env"]): readonly string[] =>

@@ -8,8 +8,10 @@ import { z } from "zod";
 import { type ExportedFlow, type ExportFormat, exportFormats } from "../export/format.ts";
 import { exportFormat, type Head, type Totals } from "../export/manifest.ts";
 import { errorText } from "../log.ts";
+import { isOpenToAll } from "../private-file.ts";
 import { createRedactor } from "../redact.ts";
 import { rowsVersion } from "../store/schema.ts";
+import { decodeText } from "../text-file.ts";
 import { loadAddon } from "./addon.ts";
 import { readConfig } from "./config.ts";
 import { type ExportQuery, exportQueryOf } from "./export-query.ts";
@@ -32,16 +34,13 @@ type Options = ServerOptions & {
   node?: string;
 } & Record<string, unknown>;
 
-/** Bits of the mode that let every user of the machine read the file. */
-const othersAccess = 0o007;
-
 /** Whoever has the key can tell an address that he suspects. */
 function keyOf(file: string | undefined): Uint8Array {
   if (file === undefined) return randomBytes(32);
   try {
-    if (process.platform !== "win32" && (statSync(file).mode & othersAccess) !== 0)
+    if (isOpenToAll(statSync(file).mode))
       throw new Error(`is open to every user of this machine; run: chmod o-rwx ${file}`);
-    return Buffer.from(readFileSync(file, "utf8").trim());
+    return Buffer.from(decodeText(readFileSync(file)).trim());
   } catch (error) {
     throw new Error(`--redact-key ${file} cannot be used: ${errorText(error)}`);
   }

@@ -11,6 +11,7 @@ import { addFlows } from "./flows.ts";
 import { addImport } from "./import.ts";
 import { ClosedOutput } from "./output.ts";
 import { addRun } from "./run.ts";
+import { addService } from "./service.ts";
 import { addSinks } from "./sinks.ts";
 import { harmless } from "./terminal.ts";
 import { addTop } from "./top.ts";
@@ -52,6 +53,7 @@ function createProgram(world: World, pending: Pending, finish: (code: number) =>
     addExport,
     addImport,
     addConfig,
+    addService,
     addVersion,
   ])
     add(program, world, finish);

@@ -6,19 +6,42 @@ import { createRequestCounts } from "../api/requests.ts";
 import { type Assembly, assemble, type Surroundings } from "../assembly.ts";
 import type { Config, ConfigInput } from "../config-schema.ts";
 import { createLog, errorText, type Log, writeStderr } from "../log.ts";
+import { places } from "../places.ts";
 import { openReplay } from "../replay.ts";
 import { loadSettings, type Settings, type SettingsChange, watchSettings } from "../settings.ts";
 import { createThrottle } from "../throttle.ts";
 import { configFileFlag, strayVariables } from "./config.ts";
 import { createConfigStatus, type StatusKeeper } from "./config-status.ts";
 import { configFlag, flag } from "./flags.ts";
-import { configFileDefault, type World } from "./world.ts";
+import type { World } from "./world.ts";
 
-type Options = { config?: string; dataDir?: string; listen?: string; replay?: string; replayLoop?: boolean };
+export type RunOptions = {
+  config?: string;
+  dataDir?: string;
+  listen?: string;
+  replay?: string;
+  replayLoop?: boolean;
+};
+
+/** What else a process does that is not run from a terminal. */
+export type RunHost = {
+  /** Called before each reading of the configuration; throws for a file that must not be believed. */
+  checkConfigFile(file: string): void;
+  /** Keeps a line of the log. */
+  write(line: string): void;
+  /** Called when the configuration is known to be right, before anything is opened. */
+  configured(): void;
+};
+
+const terminal: RunHost = {
+  checkConfigFile: () => undefined, // It is the user's own process.
+  write: writeStderr,
+  configured: () => undefined,
+};
 
 /** The default file is watched even where it does not exist yet. */
-function configSource({ env }: World, { config, dataDir, listen }: Options) {
-  const file = config ?? configFileDefault;
+export function configSource({ env }: Pick<World, "env">, { config, dataDir, listen }: RunOptions) {
+  const file = config ?? places.configFile;
   const overrides: ConfigInput = {
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(listen === undefined ? {} : { listen }),
@@ -30,9 +53,9 @@ function configSource({ env }: World, { config, dataDir, listen }: Options) {
   return { file, load };
 }
 
-function openLog({ err }: World, { log: { level, format } }: Config): Log {
+function openLog({ err }: World, { log: { level, format } }: Config, { write }: RunHost): Log {
   const shown = format === "auto" ? (err.columns === undefined ? "json" : "text") : format;
-  return createLog({ level, format: shown, now: Date.now, write: writeStderr });
+  return createLog({ level, format: shown, now: Date.now, write });
 }
 
 type Run = {
@@ -118,10 +141,16 @@ async function runAll(run: Run, first: Settings): Promise<void> {
   }
 }
 
-async function runVerb(world: World, options: Options): Promise<void> {
-  const { file, load } = configSource(world, options);
+/** Resolves after a stop, when everything is closed. */
+export async function runAppliance(world: World, options: RunOptions, host: RunHost): Promise<void> {
+  const { file, load: read } = configSource(world, options);
+  const load: typeof read = (how) => {
+    host.checkConfigFile(file);
+    return read(how);
+  };
   const { first, poll } = watchSettings({ files: [file], load });
-  const log = openLog(world, first.config);
+  const log = openLog(world, first.config, host);
+  host.configured();
   const warnings = strayVariables(world.env);
   for (const warning of warnings) log.warn("a variable of the environment means nothing", { warning });
   const status = createConfigStatus({ file, warnings, log, first });
@@ -151,16 +180,20 @@ async function runVerb(world: World, options: Options): Promise<void> {
   log.flush();
 }
 
-export function addRun(program: Command, world: World): void {
-  program
-    .command("run")
-    .description("observe this machine and serve what is seen, until stopped")
+/** The flags of a run, which a service is installed with too. */
+export const addRunFlags = (verb: Command): Command =>
+  verb
     .addOption(configFileFlag())
-    .addOption(configFlag("-d, --data-dir <dir>", "where the store is; .fovea", "FOVEA_DATA_DIR"))
+    .addOption(configFlag("-d, --data-dir <dir>", `where the store is; ${places.dataDir}`, "FOVEA_DATA_DIR"))
     .addOption(
       configFlag("-l, --listen <host:port>", "where the API listens; 127.0.0.1:10093", "FOVEA_LISTEN"),
     )
     .addOption(flag("--replay <file>", "play this recording instead of observing", "FOVEA_REPLAY"))
-    .addOption(flag("--replay-loop", "begin the recording again at its end", "FOVEA_REPLAY_LOOP"))
-    .action((options: Options) => runVerb(world, options));
+    .addOption(flag("--replay-loop", "begin the recording again at its end", "FOVEA_REPLAY_LOOP"));
+
+export function addRun(program: Command, world: World): void {
+  const verb = program
+    .command("run")
+    .description("observe this machine and serve what is seen, until stopped");
+  addRunFlags(verb).action((options: RunOptions) => runAppliance(world, options, terminal));
 }

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import type { Env } from "../config.ts";
 import type { Config } from "../config-schema.ts";
 import type { BuildFacts } from "../metrics-view.ts";
+import { places } from "../places.ts";
 import type { Notifier } from "../sd-notify.ts";
 import type { Backend } from "../snapshot.ts";
 import type { Keyboard } from "./keyboard.ts";
@@ -15,6 +16,46 @@ export class UsageError extends Error {
 }
 
 export type Build = BuildFacts;
+
+/** What the process of a service has instead of a terminal and signals. */
+export type ServiceProcess = {
+  /** Aborts when the service is asked to stop. */
+  readonly stop: AbortSignal;
+  readonly notifier: Notifier;
+  /** Keeps a line of the log. */
+  write(line: string): void;
+  /** To be called as soon as it is sure that the service can run. */
+  running(): void;
+};
+
+export type ServiceFacts = {
+  /** stopped, start-pending, running, stop-pending, … */
+  readonly state: string;
+  /** Absent while it is stopped. */
+  readonly pid?: number;
+  /** Of its last end; zero while it runs. */
+  readonly exitCode: number;
+};
+
+/** The services of this platform, and the one that is ours. */
+export type Services = {
+  /** Throws, before anything is read or made, where it may not be installed or a user could have decided what it does. */
+  checkInstall(configFile: string): void;
+  /** Throws a ConfigError for a file that somebody else than an administrator owns; one that is not there is right. */
+  checkConfigFile(file: string): void;
+  /** `args` are those that the service manager starts this program with. Returns what could not be set, if anything. */
+  install(args: readonly string[], configFile: string): readonly string[];
+  /** Stops it first. False when there was none. */
+  uninstall(): Promise<boolean>;
+  /** Resolves when it runs, has ended again, or takes too long. */
+  start(): Promise<ServiceFacts>;
+  stop(): Promise<ServiceFacts>;
+  status(): ServiceFacts;
+  /** In the process that the service manager has started. Resolves with the exit code; what `work` throws is logged. */
+  serve(work: (service: ServiceProcess) => Promise<void>): Promise<number>;
+  /** Where to look for what went wrong. */
+  readonly logFile: string;
+};
 
 export type World = {
   readonly out: Output;
@@ -30,10 +71,10 @@ export type World = {
   /** Loads what the SQLite addon needs from outside itself, by way of files in this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
   readonly notifier: Notifier;
+  /** Absent where the platform starts programs by other means. */
+  readonly openServices?: () => Promise<Services>;
 };
-
-export const configFileDefault = "/etc/fovea/fovea.yaml";
 
 /** The file that was named, or the one of the packages where it exists. */
 export const configFile = (given: string | undefined): string | undefined =>
-  given ?? (existsSync(configFileDefault) ? configFileDefault : undefined);
+  given ?? (existsSync(places.configFile) ? places.configFile : undefined);

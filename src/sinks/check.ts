@@ -3,10 +3,11 @@
 import { statSync } from "node:fs";
 import { isLoopbackHost } from "../api/auth.ts";
 import type { Env } from "../config.ts";
+import { isOpenToAll } from "../private-file.ts";
 import { identityOf } from "./entra.ts";
 import { ProxyError, proxyFor } from "./proxy.ts";
 import type { SinkConfig, WebSinkConfig } from "./schema.ts";
-import { CredentialError, isOpenToAll, readSecret, readToken, tokenEndsAt } from "./secret-file.ts";
+import { CredentialError, readSecret, readToken, tokenEndsAt } from "./secret-file.ts";
 import { type Certificates, readCertificates, readKey, TlsFileError } from "./tls-files.ts";
 
 /** `key` is the path of the key within the sink. */

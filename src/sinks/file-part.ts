@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, lstat, open, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { damagedOf, type NamedFile, partOf, sumOf } from "./file-names.ts";
 import { gzipMember, readAt, wholeMembers } from "./gzip-members.ts";
@@ -29,7 +29,7 @@ export class AbandonedError extends Error {}
 /** For its owner alone: who talked to whom is nobody else's business. */
 const mode = 0o600;
 
-// A link in this place could lead to any file. Windows has no such flag.
+// A link in this place could lead to any file. Windows has no such flag: there it is looked for before.
 const noLink = constants.O_NOFOLLOW ?? 0;
 const newFile = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | noLink;
 
@@ -100,7 +100,8 @@ export async function beginFile(
     },
     async isThere() {
       try {
-        const [own, found] = [await file.stat(), await stat(path)];
+        // Of NTFS, a number would not be exact.
+        const [own, found] = [await file.stat({ bigint: true }), await stat(path, { bigint: true })];
         return found.ino === own.ino && found.dev === own.dev;
       } catch {
         return false; // Whatever the reason, it is not to be reached; the next file that is begun tells it.
@@ -165,6 +166,8 @@ async function sha256Of(file: FileHandle, size: number): Promise<string> {
 
 /** Cuts the file off at its last whole parcel, and ends it. Returns its SHA-256; undefined when nothing is whole. */
 async function mend(path: string, named: NamedFile): Promise<string | undefined> {
+  if (process.platform === "win32" && (await lstat(path)).isSymbolicLink())
+    throw new Error(`${path} is a link`);
   await using file = await open(path, constants.O_RDWR | noLink | (constants.O_NONBLOCK ?? 0));
   const found = await file.stat();
   if (!found.isFile()) throw new Error(`${path} is no regular file`);

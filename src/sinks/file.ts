@@ -30,6 +30,7 @@ const diskErrors: Readonly<Record<string, (directory: string) => string>> = {
   ENOSPC: (directory) => `the disk of ${directory} is full: take complete files away, or lower totalMax`,
   EDQUOT: (directory) => `the quota of ${directory} is used up: take complete files away, or lower totalMax`,
   EROFS: (directory) => `${directory} is read-only: mount its disk for writing`,
+  EBUSY: (directory) => `another program has a file in ${directory} open: close it`,
   EACCES: (directory) => `may not write in ${directory}: give it to the user that Fovea runs as`,
   EPERM: (directory) => `may not write in ${directory}: give it to the user that Fovea runs as`,
 };

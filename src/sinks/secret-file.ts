@@ -5,12 +5,6 @@ import { readText, versionOf } from "../text-file.ts";
 // A token of an identity provider has a few thousand characters; more is some other file, named by mistake.
 const lengthMax = 65_536;
 
-/** Bits of the mode that let every user of the machine read or replace the file. */
-const othersAccess = 0o007;
-
-export const isOpenToAll = (mode: number): boolean =>
-  process.platform !== "win32" && (mode & othersAccess) !== 0;
-
 /** A credential that cannot be had: the message is one line, names the file and holds no secret. */
 export class CredentialError extends Error {}
 

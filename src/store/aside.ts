@@ -8,7 +8,10 @@ export const asideFilesMax = 3;
 
 const parts = ["", "-wal", "-shm", "-journal"] as const;
 
-/** Renames the database and what belongs to it; returns the new name of the database. */
+/**
+ * Renames the database and what belongs to it; returns the new name of the database. It comes last: where Windows
+ * refuses in between, as of a file that another program has open, no new database may meet the log of an old one.
+ */
 export function moveAside({
   path,
   at,
@@ -21,7 +24,7 @@ export function moveAside({
   readonly bytesMax: number;
 }): string {
   const target = freeName(path, at);
-  for (const part of parts) {
+  for (const part of parts.toReversed()) {
     if (existsSync(path + part)) renameSync(path + part, target + part);
   }
   removeOldest(path, bytesMax);

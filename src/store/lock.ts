@@ -27,9 +27,12 @@ export function lockDirectory({
   }
 }
 
+/** Windows takes its time to release the locks of a process that was killed: its next start is not to be refused. */
+const timeoutMs = process.platform === "win32" ? 2000 : 0;
+
 function hold(path: string, nativeBinding: string | undefined): Disposable {
   using undo = new DisposableStack();
-  const database = undo.adopt(openDatabase({ path, nativeBinding }), (opened) => opened.close());
+  const database = undo.adopt(openDatabase({ path, timeoutMs, nativeBinding }), (opened) => opened.close());
   try {
     database.pragma("journal_mode = MEMORY"); // The file says nothing that must outlive a crash.
     database.exec("BEGIN IMMEDIATE");

@@ -41,7 +41,10 @@ export function openDatabase({
   });
 }
 
-/** Where the addon may be unpacked, best first: the data directory is rarely mounted noexec, /tmp and /run often are. */
+/**
+ * Where the addon may be unpacked, best first: the data directory is rarely mounted noexec, /tmp and /run often are. On
+ * Windows every user may write in the temporary directory of a service, and nobody else in its profile.
+ */
 export function addonDirs({
   dataDir,
   runtimeDir,
@@ -50,11 +53,17 @@ export function addonDirs({
   /** What systemd names in RUNTIME_DIRECTORY. */
   readonly runtimeDir?: string | undefined;
 }): readonly string[] {
-  const owner = process.getuid?.() ?? 0;
+  const profile = process.env["LOCALAPPDATA"];
+  const last =
+    process.getuid === undefined
+      ? profile === undefined
+        ? []
+        : [join(profile, "Fovea", "native")]
+      : [join(tmpdir(), `fovea-native-${process.getuid()}`)];
   return [
     join(dataDir, "native"),
     ...(runtimeDir === undefined ? [] : [join(runtimeDir, "native")]),
-    join(tmpdir(), `fovea-native-${owner}`),
+    ...last,
   ];
 }
 
@@ -135,10 +144,20 @@ function placeBytes(dir: string, bytes: Uint8Array): string {
   removeOthers(dir, name);
   if (!holds(path, bytes)) {
     const fresh = `${path}.${process.pid}.new`;
-    writeFileSync(fresh, bytes, { mode: 0o500 });
-    renameSync(fresh, path); // A process that has the old file mapped keeps it.
+    // Without leave to write, Windows would not remove it later.
+    writeFileSync(fresh, bytes, { mode: process.platform === "win32" ? 0o600 : 0o500 });
+    moveInto(fresh, path, bytes);
   }
   return path;
+}
+
+function moveInto(fresh: string, path: string, bytes: Uint8Array): void {
+  try {
+    renameSync(fresh, path); // A process that has the old file mapped keeps it.
+  } catch (error) {
+    unlinkSync(fresh);
+    if (!holds(path, bytes)) throw error; // On Windows another process may have loaded the same one meanwhile.
+  }
 }
 
 function holds(path: string, bytes: Uint8Array): boolean {
