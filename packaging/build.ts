@@ -1,5 +1,6 @@
-// Builds everything that ships: eBPF objects, the libraries they load with, and the binary that holds them all.
-// `bun packaging/build.ts` builds all, `bun packaging/build.ts objects` what running from source needs.
+// Builds everything that ships: eBPF objects, the libraries they load with, the binary that holds them, and Windows' own.
+// `bun packaging/build.ts` builds all, `... linux` leaves Windows out, `... objects` makes what running from source needs,
+// `... installer` makes the MSI as well. With FOVEA_SIGN_CERTIFICATE and FOVEA_SIGN_KEY what is for Windows is signed.
 
 import { createHash } from "node:crypto";
 import {
@@ -17,6 +18,9 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Libraries, Library } from "../bpf/native.ts";
+import { buildMsi } from "./windows/msi.ts";
+import { sign, signingOf } from "./windows/sign.ts";
+import { stampFile } from "./windows/version-info.ts";
 
 const root = join(import.meta.dir, "..");
 const dist = join(root, "dist");
@@ -26,6 +30,8 @@ function run(command: readonly string[]): string {
   if (done.exitCode !== 0) throw new Error(`failed (${done.exitCode}): ${command.join(" ")}`);
   return done.stdout.toString();
 }
+
+const version = (): string => JSON.parse(readFileSync(join(root, "package.json"), "utf8")).version;
 
 const kib = (path: string): string => `${Math.ceil(statSync(path).size / 1024)} KiB`;
 
@@ -143,31 +149,71 @@ function commit(): string {
   return done.exitCode === 0 ? done.stdout.toString().trim() : "";
 }
 
-function buildBinary(): void {
-  const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const fresh = join(dist, "binary.part", "fovea");
+type Binary = {
+  readonly file: string;
+  /** The first is what runs; the others are workers. Inside the binary each lies where it does in the checkout. */
+  readonly entries: readonly string[];
+  readonly options: readonly string[];
+};
+
+const forThisMachine: Binary = {
+  file: "fovea",
+  entries: ["src/main.ts", "src/store/query-worker.ts"],
+  options: ["--asset", "dist/bpf", "--asset", "dist/lib"],
+};
+
+/** Bun's own program for Windows, which packaging/setup.sh fetched: without it Bun would download one by itself. */
+const bunExe = "node_modules/.fovea-tools/bun-windows/package/bin/bun.exe";
+
+const forWindows: Binary = {
+  file: "fovea.exe",
+  entries: [...forThisMachine.entries, "windows/hns-worker.ts", "windows/performance-worker.ts"],
+  options: ["--target=bun-windows-x64", `--compile-executable-path=${bunExe}`],
+};
+
+function compile({ file, entries, options }: Binary): void {
+  const fresh = join(dist, `${file}.part`, file);
   run([
-    // The query worker is an entry point of its own; the main one, which comes first, is what runs.
-    ...[
-      process.execPath,
-      "build",
-      "--compile",
-      "src/main.ts",
-      "src/store/query-worker.ts",
-      "--outfile",
-      fresh,
-    ],
+    ...[process.execPath, "build", "--compile", "--root=.", ...entries, "--outfile", fresh],
+    // A service of Windows starts in its system directory, any other where it was started: nothing is read there.
     ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
     "--compile-exec-argv=--smol", // The heap is collected sooner: some 10 MB less resident under scrapes.
     // Bytecode: 420 ms from start to ready instead of 600, for 5 MB. The map: an error names our files and lines.
     ...["--bytecode", "--format=esm", "--sourcemap=linked"],
-    ...["--asset", "dist/bpf", "--asset", "dist/lib"],
-    ...["--define", `FOVEA_VERSION=${JSON.stringify(version)}`],
+    ...["--define", `FOVEA_VERSION=${JSON.stringify(version())}`],
     ...["--define", `FOVEA_COMMIT=${JSON.stringify(commit())}`],
+    ...options,
   ]);
-  renameSync(fresh, join(dist, "fovea")); // One that runs keeps its file.
+  renameSync(fresh, join(dist, file)); // One that runs keeps its file.
   rmSync(dirname(fresh), { recursive: true });
+}
+
+function buildBinary(): void {
+  compile(forThisMachine);
   console.log(`  fovea ${kib(join(dist, "fovea"))}, ${run([join(dist, "fovea"), "version"]).trim()}`);
+}
+
+function buildWindowsBinary(): void {
+  if (!existsSync(join(root, bunExe))) throw new Error(`${bunExe} is missing: npm run build fetches it`);
+  compile(forWindows);
+  const exe = join(dist, "fovea.exe");
+  stampFile(exe, version());
+  signIfAsked(exe);
+  console.log(`  fovea.exe ${kib(exe)}`);
+}
+
+function signIfAsked(path: string): void {
+  const signing = signingOf(process.env);
+  if (signing !== undefined) sign(path, signing);
+}
+
+function buildInstaller(): void {
+  for (const tool of ["wixl", "msibuild"])
+    if (Bun.which(tool) === null)
+      throw new Error(`${tool} is missing: install the packages wixl and msitools`);
+  const msi = buildMsi();
+  signIfAsked(msi);
+  console.log(`  ${basename(msi)} ${kib(msi)}`);
 }
 
 function step(name: string, work: () => void): void {
@@ -177,13 +223,19 @@ function step(name: string, work: () => void): void {
   console.log(`  ${((performance.now() - startMs) / 1000).toFixed(1)} s`);
 }
 
+const words = ["objects", "linux", "all", "installer"];
+
 try {
+  const what = process.argv[2] ?? "all";
+  if (!words.includes(what)) throw new Error(`${what} is none of ${words.join(", ")}`);
   step("eBPF objects", buildObjects);
   step("libraries", copyLibraries);
-  if (process.argv[2] !== "objects") {
+  if (what !== "objects") {
     step("contract", checkContract);
     step("binary", buildBinary);
   }
+  if (what === "all" || what === "installer") step("binary for Windows", buildWindowsBinary);
+  if (what === "installer") step("installer for Windows", buildInstaller);
 } catch (error) {
   console.error(`build: ${error instanceof Error ? error.message : error}`);
   process.exit(1);

@@ -118,19 +118,13 @@ install_packages() {
   if [ -n "$left" ]; then fail "installed, but what shows them is not there: $left (see packaging/packages.txt)"; fi
 }
 
-# Bun's own package holds one program; its content is checked against bun.lock.
-fetch_bun() {
-  case $(uname -m) in
-    x86_64) arch=x64 ;;
-    aarch64 | arm64) arch=aarch64 ;;
-    *) fail "Bun has no build for $(uname -m)" ;;
-  esac
+# fetch NAME DIRECTORY: a package of npm that holds one program of Bun, its content checked against bun.lock.
+fetch() {
   command -v npm >/dev/null || fail "npm is missing: install the package npm and run this again"
-  package=@oven/bun-linux-$arch
-  say "installing Bun $bun_version from npm"
-  rm -rf "$tools/bun"
-  mkdir -p "$tools/bun"
-  npm pack --loglevel=error --pack-destination "$tools/bun" "$package@$bun_version" >/dev/null
+  say "fetching $1 $bun_version from npm"
+  rm -rf "$2" "$2.part"
+  mkdir -p "$2.part"
+  npm pack --loglevel=error --pack-destination "$2.part" "$1@$bun_version" >/dev/null
   # shellcheck disable=SC2016 # The script is JavaScript.
   node -e '
     const { createHash } = require("crypto"), { readFileSync } = require("fs");
@@ -140,9 +134,27 @@ fetch_bun() {
     if (!line || !line.includes(digest)) {
       console.error(`fovea: ${name} from npm is not the one that bun.lock names`);
       process.exit(1);
-    }' "$tools"/bun/*.tgz "$package@$bun_version"
-  tar -xzf "$tools"/bun/*.tgz -C "$tools/bun"
+    }' "$2.part"/*.tgz "$1@$bun_version"
+  tar -xzf "$2.part"/*.tgz -C "$2.part"
+  rm "$2.part"/*.tgz
+  mv "$2.part" "$2"
+}
+
+fetch_bun() {
+  case $(uname -m) in
+    x86_64) arch=x64 ;;
+    aarch64 | arm64) arch=aarch64 ;;
+    *) fail "Bun has no build for $(uname -m)" ;;
+  esac
+  fetch "@oven/bun-linux-$arch" "$tools/bun"
   bun=$tools/bun/package/bin/bun
+}
+
+# The program that fovea.exe is made from, and that runs the tests of windows/. An install leaves it out: it is of
+# another system.
+fetch_bun_windows() {
+  if grep -qs "\"version\": \"$bun_version\"" "$tools/bun-windows/package/package.json"; then return; fi
+  fetch @oven/bun-windows-x64 "$tools/bun-windows"
 }
 
 install_modules() {
@@ -164,6 +176,9 @@ esac
 find_programs
 install_packages
 install_modules
+case $verb in
+  build | test | bench) fetch_bun_windows ;;
+esac
 
 case $verb in
   build) exec "$bun" packaging/build.ts "$@" ;;
@@ -176,7 +191,7 @@ case $verb in
       --es_out=dist --es_opt=target=ts -Isrc/sinks otlp.proto
     mv dist/otlp_pb.ts src/sinks/otlp.gen.ts
     ;;
-  start) "$bun" packaging/build.ts && exec dist/fovea run --data-dir .fovea "$@" ;;
+  start) "$bun" packaging/build.ts linux && exec dist/fovea run --data-dir .fovea "$@" ;;
   dev)
     "$bun" packaging/build.ts objects
     exec "$bun" --watch src/main.ts run --data-dir .fovea --replay-loop --replay "${1:-test/fixtures/replay/node.ndjson}"

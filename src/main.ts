@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { keyboardOf } from "./cli/keyboard.ts";
 import { streamOutput } from "./cli/output.ts";
 import { runProgram } from "./cli/program.ts";
-import type { World } from "./cli/world.ts";
+import type { Services, World } from "./cli/world.ts";
 import type { Config } from "./config-schema.ts";
 import { errorText, writeStderr } from "./log.ts";
 import { createNotifier, type Notifier } from "./sd-notify.ts";
@@ -45,9 +45,27 @@ async function openLinux({ dataDir, interfaces, flows, drops, dns, sockets }: Co
   });
 }
 
+async function openWindows({ dataDir, interfaces, windows }: Config): Promise<Backend> {
+  const { openWindowsBackend } = await import("../windows/backend.ts");
+  const { hnsEvery, hnsTimeout, endpointsMax, vfpEvery, vfpTimeout, pktmonEvery } = windows;
+  return openWindowsBackend({
+    interfaces,
+    hns: { everyMs: hnsEvery, timeoutMs: hnsTimeout, endpointsMax },
+    vfp: windows.vfp ? { everyMs: vfpEvery, timeoutMs: vfpTimeout } : undefined,
+    pktmon: windows.pktmon ? { everyMs: pktmonEvery, timeoutMs: vfpTimeout } : undefined,
+    stateDirectory: dataDir,
+  });
+}
+
 function openBackend(config: Config): Promise<Backend> {
   if (process.platform === "linux") return openLinux(config);
+  if (process.platform === "win32") return openWindows(config);
   throw new Error(`there is no backend for ${process.platform}; play a recording with run --replay FILE`);
+}
+
+async function openServices(): Promise<Services> {
+  const { openFoveaService } = await import("../windows/service.ts");
+  return openFoveaService({ version: build.version });
 }
 
 /** Everywhere else the addon has all it needs. */
@@ -80,7 +98,8 @@ async function unixSender(): Promise<(message: Uint8Array, address: Uint8Array) 
 /** Aborts with the first signal; a second one ends the process at once. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
-  for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const)
+  // Windows has SIGINT (Ctrl+C), SIGBREAK (Ctrl+Break) and SIGHUP (the console is closed).
+  for (const name of ["SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"] as const)
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(1);
       controller.abort(new Error(`stopped by ${name}`));
@@ -92,8 +111,11 @@ function stopSignal(): AbortSignal {
 function crash(error: unknown): never {
   const place =
     error instanceof Error ? (error.stack?.split("\n").find((line) => line.includes(" at ")) ?? "") : "";
-  writeStderr(`fovea: internal error: ${errorText(error)} (${place.trim()})\n`);
-  process.exit(1);
+  try {
+    writeStderr(`fovea: internal error: ${errorText(error)} (${place.trim()})\n`);
+  } finally {
+    process.exit(1); // Also where there is no stderr.
+  }
 }
 
 process.on("uncaughtException", crash);
@@ -108,6 +130,7 @@ const code = await runProgram(process.argv.slice(2), {
   openBackend,
   loadAddonLibraries,
   notifier: await openNotifier(),
+  ...(process.platform === "win32" ? { openServices } : {}),
   ...(process.stdin.isTTY ? { keyboard: keyboardOf(process.stdin) } : {}),
 });
 process.exit(code);

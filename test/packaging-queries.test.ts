@@ -42,7 +42,7 @@ function build(): string {
   const binary = join(root, "binary");
   const { stderr, exitCode } = Bun.spawnSync(
     [
-      ...[process.execPath, "build", "--compile", "src/main.ts", "src/store/query-worker.ts"],
+      ...[process.execPath, "build", "--compile", "--root=.", "src/main.ts", "src/store/query-worker.ts"],
       ...["--outfile", binary, "--bytecode", "--format=esm", "--compile-exec-argv=--smol"],
       ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
     ],

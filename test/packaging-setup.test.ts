@@ -139,6 +139,54 @@ describe("on a distribution with apt", () => {
     expect(log()).not.toContain("tar ");
   });
 
+  describe("Bun for Windows", () => {
+    const version = /"bun": "([^"]+)"/.exec(readFileSync(join(root, "package.json"), "utf8"))?.[1] ?? "";
+    const windows = "node_modules/.fovea-tools/bun-windows/package";
+
+    beforeEach(() => {
+      writeFileSync(join(checkout, "packaging/packages.txt"), "# nothing\n");
+      fake("bun", `if [ "$1" = --version ]; then echo ${version}; fi`);
+      mkdirSync(join(checkout, "node_modules/.bin"), { recursive: true });
+      symlinkSync(join(programs, "bun"), join(checkout, "node_modules/.bin/bun"));
+      symlinkSync(Bun.which("node") ?? "", join(programs, "node"));
+      fake("npm", 'while [ "$1" != --pack-destination ]; do shift; done; echo forged >"$2/bun.tgz"');
+      fake("tar");
+    });
+
+    test("one that bun.lock does not name is refused, and nothing is built", () => {
+      const { exitCode, said } = setup("build");
+      expect(exitCode).not.toBe(0);
+      expect(said.at(-1)).toBe(
+        `fovea: @oven/bun-windows-x64@${version} from npm is not the one that bun.lock names`,
+      );
+      expect(log()).not.toContain("tar ");
+      expect(log()).not.toContain("packaging/build.ts");
+    });
+
+    test("is fetched anew for another version, and left alone otherwise", () => {
+      mkdirSync(join(checkout, windows), { recursive: true });
+      const place = (there: string): void =>
+        writeFileSync(join(checkout, windows, "package.json"), `{\n  "version": "${there}"\n}\n`);
+      place("1.0.0");
+      expect(setup("build").exitCode).not.toBe(0);
+      expect(log()).toContain(`npm pack`);
+      mkdirSync(join(checkout, windows), { recursive: true });
+      place(version);
+      writeFileSync(join(checkout, "log"), "");
+      expect(setup("build")).toEqual({ exitCode: 0, said: [""] });
+      expect(log()).not.toContain("npm ");
+      expect(log()).toContain("bun packaging/build.ts");
+    });
+
+    test("is nothing that a start needs", () => {
+      mkdirSync(join(checkout, "dist"));
+      writeFileSync(join(checkout, "dist/fovea"), "#!/bin/sh\n", { mode: 0o755 });
+      expect(setup("start")).toEqual({ exitCode: 0, said: [""] });
+      expect(log()).not.toContain("npm ");
+      expect(log()).toContain("bun packaging/build.ts linux");
+    });
+  });
+
   test("not root: one line that says what to run instead", () => {
     const start = { exitCode: 1, said: ["fovea: loading eBPF needs root; run: sudo npm start"] };
     expect(setup("start", { nobody: true })).toEqual(start);

@@ -1,7 +1,7 @@
 // Counting test results, and the order in which test files run.
 
 import { expect, test } from "bun:test";
-import { countReport, lastLine, plan, sum } from "./run.ts";
+import { countReport, lanesOf, lastLine, plan, sum } from "./run.ts";
 
 // As Bun 1.4 writes it: a file that fails to load is not mentioned, though the runner's own summary counts it.
 const report = `<?xml version="1.0" encoding="UTF-8"?>
@@ -25,6 +25,13 @@ test("counts come from the head of the report", () => {
 test("a file that the report does not mention has failed", () => {
   const files = ["test/a.test.ts", "test/b.test.ts", "test/c.test.ts"];
   expect(countReport({ report, files, exitCode: 1 }).failed).toBe(3);
+});
+
+test("a report of Windows names files the other way round", () => {
+  const windows = report.replaceAll("test/a.test.ts", "test\\windows\\a.test.ts");
+  const counts = countReport({ report: windows, files: ["test/windows/a.test.ts"], exitCode: 1 });
+  const failures = ["test/windows/a.test.ts: inner > adds up"];
+  expect(counts).toEqual({ passed: 4, failed: 1, skipped: 2, failures });
 });
 
 test("a runner that died has failed all its files", () => {
@@ -62,4 +69,20 @@ test("plain tests share a runner and come first; what may crash or is slow gets 
     ["test/kernel/a.test.ts"],
   ]);
   expect(plan([])).toEqual([]);
+});
+
+test("slow runners and those in wine go side by side, when all others are done", () => {
+  const of = (...files: readonly string[]) => files.map((file) => [file]);
+  const runners = [["test/a.test.ts", "test/b.test.ts"]].concat(
+    of("test/kernel/a.test.ts", "test/slow/a.test.ts", "test/slow/b.test.ts", "test/windows/a.test.ts"),
+    of("test/wine/a.test.ts"),
+  );
+  expect(lanesOf(runners)).toEqual({
+    first: [["test/a.test.ts", "test/b.test.ts"], ["test/kernel/a.test.ts"]],
+    lanes: [
+      of("test/slow/a.test.ts", "test/slow/b.test.ts"),
+      of("test/windows/a.test.ts", "test/wine/a.test.ts"),
+    ],
+  });
+  expect(lanesOf(of("test/slow/a.test.ts"))).toEqual({ first: [], lanes: [of("test/slow/a.test.ts")] });
 });

@@ -1,9 +1,10 @@
 // Runs the tests, cheap ones first, and ends with one line: `N passed, N failed`, summed over all of them.
 // `bun test/run.ts [--quick] [part of a file name ...] [option of bun test ...]`
 
-import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, globSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { bunExe, openWine, type Wine, windowsPath, wineLacks } from "./wine.rig.ts";
 
 const root = join(import.meta.dir, "..");
 
@@ -46,9 +47,8 @@ export function countReport(options: {
 }): Outcome {
   const head = /<testsuites [^>]*>/.exec(options.report ?? "")?.[0] ?? "";
   const value = (name: string): number => Number(new RegExp(` ${name}="(\\d+)"`).exec(head)?.[1] ?? 0);
-  const reported = new Set(
-    [...(options.report ?? "").matchAll(/<testsuite [^>]* file="([^"]*)"/g)].map(([, file]) => file),
-  );
+  const suites = (options.report ?? "").matchAll(/<testsuite [^>]* file="([^"]*)"/g);
+  const reported = new Set([...suites].map(([, file = ""]) => slashes(file)));
   const silent = options.files.filter((file) => !reported.has(file));
   const failed = value("failures") + silent.length;
   return {
@@ -59,11 +59,14 @@ export function countReport(options: {
   };
 }
 
+/** Windows writes them the other way round. */
+const slashes = (path: string): string => path.replaceAll("\\", "/");
+
 function failedCases(report: string): readonly string[] {
   const cases = report.matchAll(/<testcase ([^>]*[^/])>\s*<failure/g);
   return [...cases].map(([, attributes = ""]) => {
     const value = (name: string): string => new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "";
-    return `${value("file")}: ${value("classname")} > ${value("name")}`;
+    return `${slashes(value("file"))}: ${value("classname")} > ${value("name")}`;
   });
 }
 
@@ -79,26 +82,118 @@ export function plan(files: readonly string[]): readonly (readonly string[])[] {
   return [...(quick.length > 0 ? [quick] : []), ...rest.map((file) => [file])];
 }
 
-function runFiles(files: readonly string[], options: readonly string[], endAt: number): Outcome {
+/** Runners of test/slow wait for much of their time, those in wine too: they go side by side, after all others. */
+const besides = ["test/slow", "test/windows", "test/wine"] as const;
+
+/** What runs one after the other, and then what runs beside one another, each lane in its order. */
+export function lanesOf(runners: readonly (readonly string[])[]): {
+  readonly first: readonly (readonly string[])[];
+  readonly lanes: readonly (readonly (readonly string[])[])[];
+} {
+  const directory = ([file = ""]: readonly string[]): string => dirname(file);
+  const inside = (names: readonly string[]) => runners.filter((some) => names.includes(directory(some)));
+  const [slowOnes, ...inWine] = besides;
+  return {
+    first: runners.filter((some) => !besides.some((name) => name === directory(some))),
+    lanes: [inside([slowOnes]), inside(inWine)].filter((lane) => lane.length > 0),
+  };
+}
+
+type Run = {
+  readonly files: readonly string[];
+  readonly options: readonly string[];
+  readonly endAt: number;
+  /** What it prints is kept, and printed as one when it has ended. */
+  readonly apart: boolean;
+};
+
+type Runner = {
+  /** Bun, and what runs it. */
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly pathOf: (path: string) => string;
+};
+
+async function runWith(runner: Runner, { files, options, endAt, apart }: Run): Promise<Outcome> {
   const scratch = mkdtempSync(join(tmpdir(), "fovea-test-"));
   const outfile = join(scratch, "report.xml");
+  const printed = join(scratch, "printed");
+  const fd = apart ? openSync(printed, "a") : undefined;
   try {
-    const done = Bun.spawnSync(
+    const child = Bun.spawn(
       [
-        ...[process.execPath, "test", "--reporter=junit", `--reporter-outfile=${outfile}`],
+        ...[...runner.command, "test", "--reporter=junit", `--reporter-outfile=${runner.pathOf(outfile)}`],
         ...[`--timeout=${testMsMax}`, ...options, ...files.map((file) => `./${file}`)],
       ],
-      { cwd: root, stdio: ["ignore", "inherit", "inherit"], timeout: Math.max(1, endAt - Date.now()) },
+      {
+        cwd: root,
+        env: runner.env,
+        stdio: ["ignore", fd ?? "inherit", fd ?? "inherit"],
+        timeout: Math.max(1, endAt - Date.now()),
+      },
     );
-    if (done.exitedDueToTimeout) console.error(`out of time: ${files.join(" ")}`);
+    const exitCode = await child.exited;
+    if (apart) await Bun.write(Bun.stdout, Bun.file(printed));
+    if (Date.now() >= endAt) console.error(`out of time: ${files.join(" ")}`);
     const report = globSync(outfile).length > 0 ? readFileSync(outfile, "utf8") : undefined;
-    return countReport({ report, files, exitCode: done.exitCode ?? 1 });
+    return countReport({ report, files, exitCode });
   } finally {
+    if (fd !== undefined) closeSync(fd);
     rmSync(scratch, { recursive: true, force: true });
   }
 }
 
-function main(words: readonly string[]): number {
+/** What is wrong instead, as with a stand-in that does not compile: only the tests in wine fail then. */
+function tryOpenWine(): Wine | string {
+  try {
+    return openWine();
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** In a prefix of its own, with all stand-ins. Where there is no wine, the whole file counts as one skipped test. */
+async function runOnWindows(run: Run): Promise<Outcome> {
+  const { files } = run;
+  if (wineLacks.length > 0) {
+    console.error(`SKIPPED: ${files.join(" ")} needs wine; missing here: ${wineLacks.join(", ")}`);
+    return { ...nothing, skipped: files.length };
+  }
+  const wine = tryOpenWine();
+  if (typeof wine === "string") {
+    console.error(wine);
+    return { ...nothing, failed: files.length, failures: files.map((file) => `${file}: did not run`) };
+  }
+  using opened = wine;
+  const CI = process.env["CI"]; // Tells Bun to refuse `only`, and snapshots that nobody committed.
+  const env = { ...opened.env, ...(CI === undefined ? {} : { CI }) };
+  // Awaited here, as the prefix ends with this function.
+  return await runWith({ command: [...opened.command, bunExe], env, pathOf: windowsPath }, run);
+}
+
+/** What runs with process.platform "win32". */
+const onWindows = (file: string): boolean => dirname(file) === "test/windows";
+
+const here: Runner = { command: [process.execPath], env: process.env, pathOf: (path) => path };
+
+const runFiles = (run: Run): Promise<Outcome> =>
+  run.files.every(onWindows) ? runOnWindows(run) : runWith(here, run);
+
+async function runAll(
+  runners: readonly (readonly string[])[],
+  common: Pick<Run, "options" | "endAt">,
+): Promise<Outcome> {
+  const { first, lanes } = lanesOf(runners);
+  const outcomes: Outcome[] = [];
+  const runLane = async (lane: readonly (readonly string[])[], apart: boolean): Promise<void> => {
+    for (const files of lane) outcomes.push(await runFiles({ ...common, files, apart }));
+  };
+  await runLane(first, false);
+  await Promise.all(lanes.map((lane) => runLane(lane, lanes.length > 1)));
+  return sum(outcomes);
+}
+
+async function main(words: readonly string[]): Promise<number> {
   const options = words.filter((word) => word.startsWith("-") && word !== "--quick");
   const filters = words.filter((word) => !word.startsWith("-"));
   const files = globSync("test/**/*.test.ts", { cwd: root })
@@ -106,7 +201,7 @@ function main(words: readonly string[]): number {
     .filter((file) => !(words.includes("--quick") && slow(file)))
     .toSorted();
   const endAt = Date.now() + allMsMax;
-  const counts = sum(plan(files).map((some) => runFiles(some, options, endAt)));
+  const counts = await runAll(plan(files), { options, endAt });
   const skippedCounts = process.env["CI"] === "true" && counts.skipped > 0;
   if (skippedCounts) console.error("in continuous integration a skipped test is a failure");
   if (counts.passed === 0) console.error("no test passed");
@@ -115,4 +210,4 @@ function main(words: readonly string[]): number {
   return counts.failed > 0 || counts.passed === 0 || skippedCounts ? 1 : 0;
 }
 
-if (import.meta.main) process.exit(main(process.argv.slice(2)));
+if (import.meta.main) process.exit(await main(process.argv.slice(2)));

@@ -15,9 +15,9 @@ export type QueryThread = {
 /** For an end that was asked for; then the thread is stopped wherever it is. */
 const endMsMax = 2000;
 
-/** Of the worker. In the binary each entry point lies where it does below `src`, and this module in the one of the process. */
+/** Of the worker. In the binary each entry point lies where it does in the checkout, and this module beside them all. */
 export const entryPoint = (): URL =>
-  new URL(Bun.isStandaloneExecutable ? "./store/query-worker.ts" : "./query-worker.ts", import.meta.url);
+  new URL(Bun.isStandaloneExecutable ? "./src/store/query-worker.ts" : "./query-worker.ts", import.meta.url);
 
 export function startThread({
   entry,

@@ -26,6 +26,7 @@ const sections: readonly Section[] = [
   { name: "forward", run: async () => (await import("./forward.bench.ts")).forwardBench() },
   { name: "sustained", run: async () => (await import("./sustained.bench.ts")).sustainedBench() },
   { name: "appliance", run: async () => (await import("./appliance.bench.ts")).applianceBench() },
+  { name: "windows", run: async () => (await import("./windows.bench.ts")).windowsBench() },
 ];
 
 function chosen(names: readonly string[]): readonly Section[] {
