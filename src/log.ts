@@ -10,7 +10,7 @@ export function errorText(error: unknown): string {
   return cause === "" || message.includes(cause) ? message : `${message}: ${cause}`;
 }
 
-export const logLevels = ["debug", "info", "warn", "error"] as const;
+const logLevels = ["debug", "info", "warn", "error"] as const;
 /** warn: nothing was lost. error: something was. */
 export type LogLevel = (typeof logLevels)[number];
 /** The names of the line's own parts are taken. */

@@ -26,7 +26,7 @@ function* statistics(of: Statistics = {}): Iterable<Sample<"Statistic">> {
 }
 
 /** Sums over directions, by flag. */
-export function flagSums(
+function flagSums(
   flags: readonly { readonly flag: string; readonly packets: number }[] = [],
 ): ReadonlyMap<string, number> {
   const sums = new Map<string, number>();

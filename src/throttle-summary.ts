@@ -23,7 +23,7 @@ export const protocolsMax = 16;
 /** IANA keeps 255 reserved: no packet has it. */
 export const otherProtocol = 255;
 /** Summaries that wait to be taken. */
-export const summariesMax = 1024;
+const summariesMax = 1024;
 
 const verdicts: readonly Verdict[] = ["forwarded", "dropped"];
 const directions: readonly Direction[] = ["ingress", "egress"];

@@ -59,7 +59,7 @@ function explained(error: HnsError): string {
 }
 
 /** Those that were read before go first, so that none comes and goes with the order of the list. */
-export function chooseEndpoints(
+function chooseEndpoints(
   local: readonly ListedEndpoint[],
   known: ReadonlySet<string>,
   endpointsMax: number,

@@ -33,11 +33,11 @@ export class ServiceError extends Error {
 }
 
 export const ERROR_ACCESS_DENIED = 5;
-export const ERROR_ALREADY_RUNNING = 1056;
-export const ERROR_CANNOT_ACCEPT_CONTROL = 1061;
-export const ERROR_NOT_ACTIVE = 1062;
+const ERROR_ALREADY_RUNNING = 1056;
+const ERROR_CANNOT_ACCEPT_CONTROL = 1061;
+const ERROR_NOT_ACTIVE = 1062;
 export const ERROR_DOES_NOT_EXIST = 1060;
-export const ERROR_MARKED_FOR_DELETE = 1072;
+const ERROR_MARKED_FOR_DELETE = 1072;
 export const ERROR_EXISTS = 1073;
 
 const advice: Readonly<Record<number, (name: string) => string>> = {

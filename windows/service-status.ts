@@ -1,6 +1,6 @@
 // SERVICE_STATUS: the states of a service, what its process reports to the service manager, and what that says of it.
 
-export const serviceStates = {
+const serviceStates = {
   stopped: 1,
   "start-pending": 2,
   "stop-pending": 3,
@@ -38,9 +38,6 @@ export type Report = {
   /** Within this time the next report is due. */
   readonly waitHintMs?: number;
 };
-
-/** How many bytes a SERVICE_STATUS has: seven DWORDs. */
-export const statusBytes = 28;
 
 /** While it is pending, a service takes no control: one that starts is stopped when it runs. */
 export function statusWords({ state, exitCode = 0, checkpoint = 0, waitHintMs = 0 }: Report): Uint32Array {

@@ -152,8 +152,3 @@ export function messageOf(code: number): string {
   const number = code >= 0 && code < 0x10000 ? `error ${code}` : hexOf(code);
   return text === "" ? number : `${text} (${number})`;
 }
-
-/** Throws for a negative HRESULT. */
-export function checkResult(hresult: number, what: string): void {
-  if (hresult < 0) throw new WindowsError(what, hresult);
-}

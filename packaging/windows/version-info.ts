@@ -72,7 +72,7 @@ const stringsOf = (version: string): Readonly<Record<string, string>> => ({
  * Writes our version resource over the one of Bun, whose program ours is made of. It takes no more room than that one:
  * every section of the file stays where it is.
  */
-export function stampVersion(image: Buffer, version: string): void {
+function stampVersion(image: Buffer, version: string): void {
   const block = findBlock(image);
   if (block === undefined) throw new Error("the executable has no version resource to write over");
   const texts = Object.entries(stringsOf(version)).map(([name, text]) =>

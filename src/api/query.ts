@@ -23,7 +23,7 @@ export const directions = ["ingress", "egress"] as const satisfies readonly Dire
 export const verdicts = ["forwarded", "dropped"] as const satisfies readonly Verdict[];
 export const orders = ["newest", "oldest"] as const satisfies readonly Order[];
 export const formats = ["json", "ndjson"] as const;
-export const streamFormats = ["sse", "ndjson"] as const;
+const streamFormats = ["sse", "ndjson"] as const;
 
 const sinceAlone = (query: { readonly from?: unknown; readonly since?: unknown }) =>
   query.from === undefined || query.since === undefined;

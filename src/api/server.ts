@@ -36,7 +36,7 @@ const code = (error: unknown): string =>
 
 const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
-export const listenText = ({ host, port }: Listen): string =>
+const listenText = ({ host, port }: Listen): string =>
   host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 
 /** The literal address that `host` stands for on this machine. */

@@ -27,7 +27,7 @@ export type SinkControl = {
   deadLettersEvicted(): number;
 };
 
-export function sinkAnswer(facts: ForwardFacts, now: number): SinkAnswer {
+function sinkAnswer(facts: ForwardFacts, now: number): SinkAnswer {
   const { sink, phase, pending, pendingBytes, oldestAt, lanes } = facts;
   // Distributions go to the scrape alone.
   const { signal, type, target, bufferHoursLeft, offered, counts, sentBytes, requests, retries } = facts;

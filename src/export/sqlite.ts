@@ -6,7 +6,7 @@ import { type ExportedFlow, type RowReader, type RowWriter, readRecord } from ".
 import { exportFormat, type Head, type Manifest, readManifest, type Totals } from "./manifest.ts";
 
 /** "FovX" in ASCII; tells an export from the store itself, and from every other SQLite file. */
-export const exportApplicationId = 0x466f7658;
+const exportApplicationId = 0x466f7658;
 
 type Value = string | number | null;
 type Column = readonly [definition: string, value: (flow: ExportedFlow) => Value];

@@ -5,8 +5,7 @@ import type { Ordinals } from "../store/sink-batch.ts";
 import type { PendingRange, SinkState, SinkStates } from "../store/sink-states.ts";
 import { isOpen, parseWindow } from "./window.ts";
 
-export const pendingOf = ({ first, last, done }: PendingRange): number =>
-  Math.max(0, last - first + 1 - done);
+const pendingOf = ({ first, last, done }: PendingRange): number => Math.max(0, last - first + 1 - done);
 
 const hasSome = (range: PendingRange): boolean => pendingOf(range) > 0;
 
@@ -27,7 +26,7 @@ export function waitingIn({ ranges }: SinkState): Readonly<Record<Lane, number>>
 }
 
 /** An open range whose oldest record was stored longer ago than this has fallen behind. */
-export const behindMs = (everyMs: number): number => Math.max(2 * everyMs, 20_000);
+const behindMs = (everyMs: number): number => Math.max(2 * everyMs, 20_000);
 
 type Age = {
   readonly states: SinkStates;

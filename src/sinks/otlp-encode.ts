@@ -7,7 +7,7 @@ import type { AnyValue, KeyValue, NumberPoint } from "./otlp.gen.ts";
 /** The two that OTLP/HTTP has for the same messages. */
 export type Notation = "protobuf" | "json";
 
-export function encodeMessage<Desc extends DescMessage>(
+function encodeMessage<Desc extends DescMessage>(
   notation: Notation,
   schema: Desc,
   message: MessageShape<Desc>,

@@ -80,7 +80,7 @@ const shapesMax = 4096;
 export type LabelSorter = (series: EncodedSeries) => LabelPairs;
 
 /** Throws EncodeError for a series that the receiver cannot take. */
-export function createLabelSorter(rules: LabelRules): LabelSorter {
+function createLabelSorter(rules: LabelRules): LabelSorter {
   const shapes = new Map<string, Shape>();
   return ({ name, labels }) => {
     const own: string[] = [];

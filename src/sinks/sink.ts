@@ -41,7 +41,7 @@ export type Parcel = {
 };
 
 /** Why a parcel is sent again: the label `reason` of `fovea_upstream_retries_total`. */
-export const retryReasons = [
+const retryReasons = [
   "network",
   "timeout",
   "tls",

@@ -17,7 +17,7 @@ export type ReasonFamily = (typeof reasonFamilies)[number];
  * `packets.duplicate` are those of the aggregated that were seen on more than one interface. `rows.offered` is what
  * the platform handed over, before filter and throttle.
  */
-export const plainNames = [
+const plainNames = [
   "packets.seen",
   "packets.aggregated",
   "packets.duplicate",

@@ -10,7 +10,7 @@ import { querySummaries } from "./summaries.ts";
 import { queryTop } from "./top.ts";
 
 /** A function (reader, query) => answer a kind. Query and answer must survive a structured clone. */
-export const queryKinds = {
+const queryKinds = {
   flows: queryFlows,
   drops: topDrops,
   lost: lostIn,

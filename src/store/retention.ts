@@ -3,7 +3,7 @@
 import { pageBytes } from "./schema.ts";
 import type { Database } from "./sqlite.ts";
 
-export const bytesMaxMin = 1024 * 1024;
+const bytesMaxMin = 1024 * 1024;
 
 /** How `bytesMax` is shared out. All in bytes but `pagesMax` and the rows. */
 export type Budget = {
