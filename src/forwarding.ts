@@ -8,9 +8,7 @@ import type { History } from "./history.ts";
 import type { Log } from "./log.ts";
 import { openSink } from "./sinks/open.ts";
 import type { Signal } from "./sinks/sink.ts";
-
-/** The share of the file that samples may take: see store/samples.ts. */
-const samplesShare = 1 / 8;
+import { samplesShare } from "./store/sample-file.ts";
 
 /** Ends its wait when the signal aborts, too. */
 async function sleep(ms: number, signal: AbortSignal): Promise<void> {

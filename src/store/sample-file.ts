@@ -26,6 +26,9 @@ const sweepOnce = 100;
 /** Lookups in the file for them, of 2 us each: only those that were there before a start need any. */
 const lookupsOnce = 4000;
 
+/** Of the file, for samples. */
+export const samplesShare = 1 / 8;
+
 export function openSampleFile(options: {
   readonly database: Database;
   readonly pagesMax: number;
@@ -36,7 +39,7 @@ export function openSampleFile(options: {
   readonly evict: (reason: "age" | "size", samples: number) => void;
 }): SampleFile {
   const { database, pagesMax, ageMaxMs, registry, pending, lose, evict } = options;
-  const bytesMax = Math.floor((pagesMax * pageBytes) / 8);
+  const bytesMax = Math.floor(pagesMax * pageBytes * samplesShare);
   const series = openSeriesTable({ database, registry, bytesMax: bytesMax / 4 });
   const totals = openSampleTotals(database);
   const log = openStepLog({ database, series, pending, totals, lose, bytesMax: bytesMax / 4 });
