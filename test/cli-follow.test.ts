@@ -165,7 +165,7 @@ test("--follow gives each row once, over a restart of the server, and tells of a
   );
   expect(told.reduce((sum, rows) => sum + rows, 0)).toBe(16);
   expect(ran.err()).toMatch(/does not answer: .*; trying again\nfovea: it answers again\n/);
-}, 20_000);
+});
 
 test("--follow of a store that was replaced says so, and goes on with new rows", async () => {
   const [before, after] = [emptyStore(), emptyStore()];
@@ -185,7 +185,7 @@ test("--follow of a store that was replaced says so, and goes on with new rows",
   await ran.code;
   await server[Symbol.asyncDispose]();
   expect(ran.seqs()).toEqual([1, 4]);
-}, 20_000);
+});
 
 test("--follow with a limit ends by itself", async () => {
   const store = emptyStore();
@@ -216,4 +216,4 @@ test("a reader that goes ends --follow at once, though there is nothing to write
   const shell = Bun.spawn(["sh", "-c", `${follow} | true; echo over`], { stdout: "pipe", stderr: "pipe" });
   expect(await new Response(shell.stdout).text()).toBe("over\n");
   expect(await new Response(shell.stderr).text()).toBe("");
-}, 20_000);
+});

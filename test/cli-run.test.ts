@@ -97,11 +97,10 @@ function start(args: readonly string[], env: Record<string, string> = {}) {
     logged,
     url: async () => (await logged("started")).url ?? "",
     stop: async (signal: "SIGTERM" | "SIGINT" = "SIGTERM") => {
-      const startMs = performance.now();
       child.kill(signal);
       const code = await child.exited;
       await reading;
-      return { code, ms: performance.now() - startMs };
+      return { code };
     },
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGKILL");
@@ -139,14 +138,12 @@ test("a recording is served whole, and a stop keeps every row", async () => {
   const hanging = connect(Number(new URL(url).port), "127.0.0.1");
   hanging.on("error", () => undefined);
   hanging.write("GET /metrics HTTP/1.1\r\n");
-  const { code, ms } = await fovea.stop();
-  expect(code).toBe(0);
-  expect(ms).toBeLessThan(2000);
+  expect((await fovea.stop()).code).toBe(0);
   expect(fovea.lines.at(-1)?.message).toBe("stopped");
   using store = openStore({ dir: dataDir, bytesMax: 2 ** 30, ageMaxMs: 604_800_000 });
   expect(store.stats().rows).toBe(2 * ticks);
   expect(store.ledger()).toMatchObject({ "packets.seen": 10 * ticks, "rows.kept": 2 * ticks });
-}, 20_000);
+});
 
 test("SIGINT stops as well, and the next start goes on with the ledger", async () => {
   await using directory = temporaryDirectory();
@@ -157,7 +154,7 @@ test("SIGINT stops as well, and the next start goes on with the ledger", async (
     expect(store.rows).toBe(2 * ticks * round);
     expect((await fovea.stop("SIGINT")).code).toBe(0);
   }
-}, 20_000);
+});
 
 test("a second instance on the data directory is refused, and one on the port", async () => {
   await using directory = temporaryDirectory();
@@ -174,7 +171,7 @@ test("a second instance on the data directory is refused, and one on the port", 
   expect(third).toMatchObject({ code: 1, out: "" });
   expect(third.err).toMatch(/^fovea: listen 127\.0\.0\.1:\d+: another process has this port.*\n$/);
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
-}, 20_000);
+});
 
 test("beyond loopback a token is needed; with it the API asks for it", async () => {
   await using directory = temporaryDirectory();
@@ -198,7 +195,7 @@ test("beyond loopback a token is needed; with it the API asks for it", async () 
   expect(await status("/api/v1/status")).toBe(401);
   expect(await status("/api/v1/status", { Authorization: `Bearer ${token}` })).toBe(200);
   expect(await status("/metrics")).toBe(200);
-}, 20_000);
+});
 
 test("a changed file is applied, a bad one changes nothing and is told everywhere", async () => {
   await using directory = temporaryDirectory();
@@ -239,7 +236,7 @@ test("a changed file is applied, a bad one changes nothing and is told everywher
     await Bun.sleep(10);
   }
   expect((await fovea.stop()).code).toBe(0);
-}, 20_000);
+});
 
 test("a data directory that cannot be written leaves the scrape alive", async () => {
   await using directory = temporaryDirectory();
@@ -253,7 +250,7 @@ test("a data directory that cannot be written leaves the scrape alive", async ()
   expect((await fetch(`${url}/readyz`)).status).toBe(503);
   expect((await fovea.stop()).code).toBe(0);
   expect(readFileSync(blocked, "utf8")).toStartWith("a file");
-}, 20_000);
+});
 
 test("a recording that is missing, or none, is one line", async () => {
   await using directory = temporaryDirectory();
@@ -266,7 +263,7 @@ test("a recording that is missing, or none, is one line", async () => {
   });
   const none = await ended([...args, directory.file("none", "{}\n")]);
   expect(none).toMatchObject({ code: 1, out: "", err: expect.stringMatching(/^fovea: [^\n]*\n$/) });
-}, 20_000);
+});
 
 test("a reader that goes away ends flows quietly", async () => {
   await using directory = temporaryDirectory();
@@ -277,4 +274,4 @@ test("a reader that goes away ends flows quietly", async () => {
   const child = Bun.spawn(["bash", "-o", "pipefail", "-c", script], { stdout: "pipe", stderr: "pipe" });
   const [out, err, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
   expect({ out, err, code }).toEqual({ out: "", err: "", code: 0 });
-}, 20_000);
+});

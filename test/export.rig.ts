@@ -85,7 +85,11 @@ export const readJson = (path: string): Record<string, unknown> =>
 export const names = (dir: string): string[] => (existsSync(dir) ? readdirSync(dir).toSorted() : []);
 
 /** The API of a store; with a token it takes imports. */
-export async function serveStore(rig: Rig, store: Store, options: { readonly token?: string } = {}) {
+export async function serveStore(
+  rig: Rig,
+  store: Store,
+  options: { readonly token?: string; readonly onRequest?: (requests: readonly string[]) => void } = {},
+) {
   const tokenFile = rig.path(".token");
   if (options.token !== undefined) writeFileSync(tokenFile, options.token, { mode: 0o600 });
   const token = options.token === undefined ? {} : { token: openToken(tokenFile) };
@@ -105,6 +109,7 @@ export async function serveStore(rig: Rig, store: Store, options: { readonly tok
     address: "127.0.0.1",
     fetch: (request) => {
       requests.push(`${request.method} ${new URL(request.url).pathname}`);
+      options.onRequest?.(requests);
       return app.fetch(request);
     },
     connectionsMax: 10,

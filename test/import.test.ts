@@ -232,16 +232,14 @@ describe("into an appliance that runs", () => {
   test("stopped in the middle it tells how to go on", async () => {
     const file = await exported(flows(9000), "json");
     using store = openWide(rig.dir());
-    await using server = await serveStore(rig, store, { token });
     const stop = new AbortController();
-    const seen = server.requests;
-    const watched = setTimeout(function look() {
-      if (seen.filter((request) => request.startsWith("POST")).length < 12) setTimeout(look, 1);
-      else stop.abort(new Error("stopped by SIGINT"));
-    }, 1);
+    const onRequest = (seen: readonly string[]): void => {
+      const posts = seen.filter((request) => request.startsWith("POST"));
+      if (posts.length === 12) stop.abort(new Error("stopped by SIGINT"));
+    };
+    await using server = await serveStore(rig, store, { token, onRequest });
     const args = ["import", file, "--server", server.url, "--token-file", server.tokenFile];
     const ran = await runFovea(args, { stop: stop.signal });
-    clearTimeout(watched);
     expect(ran).toMatchObject({
       code: 1,
       err: expect.stringMatching(/at least [\d,]+ of 9,000 rows are there/),

@@ -34,7 +34,9 @@ export function signatureHolds(
   const words = ["verify", "-CAfile", signer.certificateFile, "-TSA-CAfile", authority.certificateFile];
   const time = ["-time", String(Math.floor(at.getTime() / 1000))];
   const command = ["osslsigncode", ...words, ...time, "-in", path];
-  return Bun.spawnSync(command, { stdio: ["ignore", "ignore", "ignore"] }).exitCode === 0;
+  // It takes the time of a timestamp for local time.
+  const env = { ...process.env, TZ: "UTC" };
+  return Bun.spawnSync(command, { env, stdio: ["ignore", "ignore", "ignore"] }).exitCode === 0;
 }
 
 /** An authority for timestamps (RFC 3161) on loopback: openssl answers. */

@@ -373,6 +373,7 @@ async function served(open: Opened) {
     fetch: (request) => app.fetch(request),
     connectionsMax: 10,
     bodyBytesMax: 1024,
+    graceMs: 600_000, // Who waits for it fails by the time of the test.
   });
 }
 
@@ -390,9 +391,7 @@ test("over a socket: a client that goes frees its place, and the stop waits for 
   open.append(1);
   expect(seqs(await second.flows(1))).toEqual([1]);
   const rest = second.rest();
-  const startMs = performance.now();
   open.streams[Symbol.dispose]();
   await server[Symbol.asyncDispose]();
-  expect(performance.now() - startMs).toBeLessThan(400); // The grace time is 500 ms.
   expect(await rest).toEqual([]);
 });

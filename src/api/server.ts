@@ -26,8 +26,7 @@ export type Server = AsyncDisposable & {
 const idleSeconds = 30;
 // An object because Bun's types know of no such time for unix sockets; Bun itself keeps to it.
 const idle: object = { idleTimeout: idleSeconds };
-// A request that is being answered at the stop gets this long.
-const graceMs = 500;
+const graceMsUsual = 500;
 // What was answered is on its way to the client this long at the most.
 const flushMs = 300;
 
@@ -114,7 +113,7 @@ const withInner = (server: Bun.Server<undefined>, inner: Inner): InnerServer => 
   stop: (force) => server.stop(force),
 });
 
-async function answered(server: InnerServer): Promise<void> {
+async function answered(server: InnerServer, graceMs: number): Promise<void> {
   const until = performance.now() + graceMs;
   while (server.pendingRequests > 0 && performance.now() < until) await Bun.sleep(10);
 }
@@ -131,8 +130,10 @@ export async function openServer(options: {
   readonly connectionsMax: number;
   readonly bodyBytesMax: number;
   readonly tls?: Tls;
+  /** A request that is being answered at the stop gets this long. */
+  readonly graceMs?: number;
 }): Promise<Server> {
-  const { listen, address, tls } = options;
+  const { listen, address, tls, graceMs = graceMsUsual } = options;
   await using undo = new AsyncDisposableStack();
   const inner = serve(options.fetch, options);
   undo.defer(() => inner.stop(true));
@@ -148,7 +149,7 @@ export async function openServer(options: {
   undo.use(gate);
   undo.defer(async () => {
     gate.close();
-    await answered(inner);
+    await answered(inner, graceMs);
     // The server's ends close behind the last bytes that they wrote; the gate still hands these on.
     await inner.stop(true);
     await gate.emptied(flushMs);

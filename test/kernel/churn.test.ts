@@ -92,14 +92,11 @@ describe.skipIf(!mayMakeNamespaces)("interfaces that come and go", () => {
         add([...some, ...unseen]);
         send();
         remove(unseen);
-        await observer.tick();
-        expect(attached()).toBe(1 + some.length);
+        await observer.until(() => attached() === 1 + some.length);
         remove(some);
         send();
-        await observer.tick();
-        expect(attached()).toBe(1);
+        await observer.until(() => attached() === 1);
         expect(observer.answer.errors).toEqual({});
-        expect(observer.answer.durationMs).toBeLessThan(1000);
       }
 
       await observer.until(() => observer.sum({ sourcePort: 7000 }).packets >= sent);

@@ -31,7 +31,7 @@ export function surviving({ programs, maps, links }: KernelObjects): readonly st
 }
 
 /** Waits until the kernel has freed them, which it does a little after their last user; returns those that stay. */
-export async function survivors(objects: KernelObjects, msMax = 5000): Promise<readonly string[]> {
+export async function survivors(objects: KernelObjects, msMax = 20_000): Promise<readonly string[]> {
   const endAt = Date.now() + msMax;
   let left = surviving(objects);
   while (left.length > 0 && Date.now() < endAt) {

@@ -58,7 +58,10 @@ type Packet = { readonly device: string; readonly to: string; readonly text: str
 /** Every packet that left through an interface: a line such as `up0 Out IP 192.0.2.1.5 > 192.0.2.2.53: 7+ A? x. (3)`. */
 function startCapture(): AsyncDisposable & { packets(): readonly Packet[] } {
   const child = Bun.spawn(
-    ["ip", "netns", "exec", host.name, "tcpdump", "-nn", "-t", "-l", "--immediate-mode", "-i", "any"],
+    [
+      ...["ip", "netns", "exec", host.name, "tcpdump", "-nn", "-t", "-l", "--immediate-mode", "-i", "any"],
+      ...["-s", "256", "-B", "8192"], // With whole packets its ring has room for five.
+    ],
     { stdio: ["ignore", "pipe", "pipe"] },
   );
   let output = "";
@@ -66,6 +69,7 @@ function startCapture(): AsyncDisposable & { packets(): readonly Packet[] } {
     const decoder = new TextDecoder();
     for await (const chunk of child.stdout) output += decoder.decode(chunk, { stream: true });
   })();
+  const told = new Response(child.stderr).text();
   return {
     packets: () =>
       output.split("\n").flatMap((text) => {
@@ -78,6 +82,7 @@ function startCapture(): AsyncDisposable & { packets(): readonly Packet[] } {
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGTERM");
       await Promise.all([child.exited, reading]);
+      expect(await told).toContain("\n0 packets dropped by kernel");
     },
   };
 }

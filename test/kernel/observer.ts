@@ -30,7 +30,7 @@ export type RowSum = PacketCount & {
   readonly retransmits: number;
 };
 
-const untilMsMax = 8000;
+const untilMsMax = 25_000;
 
 export const matching = (rows: readonly FlowRecord[], filter: RowFilter): readonly FlowRecord[] => {
   const wanted = Object.entries(filter);

@@ -28,7 +28,7 @@ const code = await hostService({
     await Bun.sleep(300); // Until the state is seen.
     if (oddity === "busy" || oddity === "hung") {
       tell("busy");
-      block(oddity === "busy" ? 3000 : 60_000);
+      block(oddity === "busy" ? 8000 : 60_000);
     }
     if (oddity === "fails") return 9;
     await aborted(stop);

@@ -18,7 +18,7 @@ const endpoint = (id: number, port = ports[id % 2]): VfpEndpoint => ({
 });
 
 const pair = [endpoint(0), endpoint(1)];
-const timeoutMs = 5000;
+const timeoutMs = 20_000;
 
 let stub: Stub;
 let pdh: Stub;
@@ -254,7 +254,7 @@ describe("faults", () => {
         }
       },
     };
-    await using opened = open({ timeoutMs: 4000, spawner });
+    await using opened = open({ timeoutMs: 15_000, spawner });
     const one = [endpoint(0)];
     await opened.round(one);
     stub.takeLog();
