@@ -3,12 +3,12 @@
 import type { Admission, Admitted } from "./admission.ts";
 import { createDistribution, type Distribution } from "./distribution.ts";
 import type { FlowRecord } from "./flow.ts";
-import type { DnsNames } from "./identity/dns.ts";
-import { createPacketDeltas } from "./ledger-deltas.ts";
+import type { PacketDeltas } from "./ledger-deltas.ts";
 import { errorText, type Log } from "./log.ts";
 import type { StoreFacts } from "./metrics-view.ts";
-import { type CollectorHealth, createNode, type NodeModel } from "./node.ts";
-import type { Backend, PacketLedger } from "./snapshot.ts";
+import type { CollectorHealth, NodeModel } from "./node.ts";
+import type { Observing } from "./observing.ts";
+import type { PacketLedger } from "./snapshot.ts";
 import type { LossReason } from "./store/failure.ts";
 import type { Store } from "./store/store.ts";
 import { statusLine, type Throttle } from "./throttle.ts";
@@ -27,7 +27,7 @@ export type Outlets = {
 export type Appliance = {
   /** Observes once, and appends what was seen together with what was counted. */
   tick(signal: AbortSignal): Promise<void>;
-  /** After the last tick: appends what the backend still holds. Never throws. */
+  /** After the last tick: appends what is still held. Never throws. */
   finish(): void;
   model(): NodeModel;
   storeFacts(): StoreFacts;
@@ -75,8 +75,7 @@ function createStoreLog(store: Store, log: Log): () => void {
 }
 
 /** Appends, times the appends, and tells of lost rows. */
-function createWriter(store: Store, log: Log) {
-  const deltasOf = createPacketDeltas();
+function createWriter(store: Store, log: Log, deltasOf: PacketDeltas) {
   const times = createDistribution(writeBounds);
   const tellStore = createStoreLog(store, log);
   let failure: LossReason | undefined;
@@ -133,20 +132,19 @@ function unreadyReasons(model: NodeModel, store: Store, failure: LossReason | un
   ];
 }
 
-/** `now` is epoch milliseconds. */
 export function createAppliance(options: {
-  readonly backend: Backend;
+  readonly observing: Observing;
+  /** Whether what observes goes on after the last tick; else its backend is asked for what it still holds. */
+  readonly stays: () => boolean;
   readonly store: Store;
-  readonly names: DnsNames;
   readonly log: Log;
-  readonly now: () => number;
   readonly admission: Admission;
   readonly throttle: Throttle;
   readonly outlets: Outlets;
 }): Appliance {
-  const { backend, store, names, log, now, admission, throttle, outlets } = options;
-  const node = createNode({ names, now });
-  const writer = createWriter(store, log);
+  const { observing, stays, store, log, admission, throttle, outlets } = options;
+  const { backend, node } = observing;
+  const writer = createWriter(store, log, observing.packetDeltas);
   const tellHealth = createHealthLog(log);
   const tellThrottle = createThrottleLog(throttle, log);
   const take = (flows: readonly FlowRecord[], packets: PacketLedger | undefined, last: boolean): void => {
@@ -166,7 +164,7 @@ export function createAppliance(options: {
     },
     finish: () => {
       try {
-        const last = backend.drain?.() ?? {};
+        const last = stays() ? {} : (backend.drain?.() ?? {});
         take(node.take(last), last.packets, true);
       } catch (error) {
         log.error("flows that were still live are lost", { error: errorText(error) });

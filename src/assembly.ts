@@ -1,21 +1,20 @@
 // Puts the parts together that one configuration asks for: store, API, backend, loop; and takes them apart again.
 
-import { createAdmission } from "./admission.ts";
+import { type Admission, createAdmission } from "./admission.ts";
 import { type ApiParts, apiApp } from "./api/app.ts";
-import { checkExposure, isLoopback, openToken, type Token } from "./api/auth.ts";
+import { isLoopback } from "./api/auth.ts";
 import type { RequestCounts } from "./api/requests.ts";
-import { openServer, resolveHost, type Server, type Tls } from "./api/server.ts";
 import { createStreams, type Streams } from "./api/streams.ts";
 import { type Appliance, createAppliance, type Outlets } from "./appliance.ts";
 import type { Config } from "./config-schema.ts";
-import { printListen } from "./config-units.ts";
+import { type Door, type DoorKeeper, keyOfDoor } from "./door.ts";
 import { createExposition, type Exposition } from "./exposition.ts";
 import { createFilter } from "./filter.ts";
 import { createFlowLog, type FlowLog } from "./flow-log.ts";
 import type { Forwarder } from "./forward/forwarder.ts";
 import { openForwarding } from "./forwarding.ts";
 import { type History, openHistory } from "./history.ts";
-import { createDnsNames, type DnsNames } from "./identity/dns.ts";
+import type { DnsNames } from "./identity/dns.ts";
 import { importRows, rowsImported } from "./import-rows.ts";
 import { errorText, type Log } from "./log.ts";
 import { createLoop, type Loop } from "./loop.ts";
@@ -26,9 +25,9 @@ import {
   type MetricView,
   processFacts,
 } from "./metrics-view.ts";
+import type { ObservingKeeper } from "./observing.ts";
 import { createSampler } from "./sampler.ts";
 import type { Settings } from "./settings.ts";
-import type { Backend } from "./snapshot.ts";
 import { type ConfigStatus, readStatus } from "./status.ts";
 import type { Throttle } from "./throttle.ts";
 
@@ -41,7 +40,8 @@ export type Surroundings = {
   readonly counts: RequestCounts;
   /** Goes on with what it has admitted when other parts are opened anew. */
   readonly throttle: Throttle;
-  readonly openBackend: (config: Config) => Promise<Backend>;
+  readonly observing: ObservingKeeper;
+  readonly door: DoorKeeper;
   readonly configStatus: () => ConfigStatus;
   /** Loads what the SQLite addon needs from outside itself; files go into this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
@@ -57,36 +57,8 @@ export type Assembly = AsyncDisposable & {
   apply(settings: Settings): boolean;
 };
 
-function tlsOf({ tls: { certFile, keyFile, clientCaFile } }: Config["api"]): { readonly tls?: Tls } {
-  if (certFile === undefined || keyFile === undefined) return {};
-  return { tls: { certFile, keyFile, ...(clientCaFile === undefined ? {} : { clientCaFile }) } };
-}
-
-function openApi(config: Config, door: Door, fetch: Handler): Promise<Server> {
-  const { listen, api } = config;
-  return openServer({
-    listen,
-    address: door.address,
-    fetch,
-    connectionsMax: api.connectionsMax,
-    bodyBytesMax: api.bodyMax,
-    ...tlsOf(api),
-  });
-}
-
-type Door = { readonly address: string; readonly token?: Token };
-
-/** Checked by the address that the name stands for now: the configuration knows only the name. */
-async function openDoor({ listen, api }: Config): Promise<Door> {
-  const address = await resolveHost(listen);
-  const token = api.tokenFile === undefined ? {} : { token: openToken(api.tokenFile) };
-  const mutualTls = api.tls.clientCaFile !== undefined;
-  checkExposure({ listen: printListen(listen), address, token: api.tokenFile !== undefined, mutualTls });
-  return { address, ...token };
-}
-
 /** Parts of a running assembly that the scrape and the status read. */
-type Running = Surroundings & {
+type Running = Omit<Surroundings, "door" | "observing"> & {
   readonly settings: () => Settings;
   readonly config: () => Config;
   readonly history: History;
@@ -96,8 +68,7 @@ type Running = Surroundings & {
   readonly names: DnsNames;
   readonly appliance: Appliance;
   readonly loop: Loop;
-  readonly token?: Token;
-  readonly server: Server;
+  readonly door: Door;
 };
 
 function configFacts({ reloaded, refused, problems, rejectedTotal }: ConfigStatus): ConfigFacts {
@@ -107,7 +78,7 @@ function configFacts({ reloaded, refused, problems, rejectedTotal }: ConfigStatu
 function viewOf(running: Running): MetricView {
   const { build, appliance, names, loop, log, history, counts, startedAt, throttle, streams } = running;
   const { node, cluster, dataDir } = running.config();
-  const { open, refused } = running.server.connections();
+  const { open, refused } = running.door.server.connections();
   return {
     nodeName: node,
     cluster,
@@ -154,8 +125,8 @@ function createScrapes({ settings }: Pick<Running, "settings">): () => Expositio
   };
 }
 
-function apiParts(running: Running, door: Door, scrapes: () => Exposition): ApiParts {
-  const { build, history, appliance, now, counts, log, config, streams, forwarder } = running;
+function apiParts(running: Running, scrapes: () => Exposition): ApiParts {
+  const { build, history, appliance, now, counts, log, config, streams, forwarder, door } = running;
   const { store, queries, sinkStates } = history;
   return {
     version: build.version,
@@ -186,7 +157,7 @@ function apiParts(running: Running, door: Door, scrapes: () => Exposition): ApiP
   };
 }
 
-// Keys that are read anew each time they are used.
+// Keys that are read anew each time they are used, and those of the log.
 const withoutLive = (config: Config): unknown => ({
   ...config,
   // What goes upstream bears their names.
@@ -196,17 +167,9 @@ const withoutLive = (config: Config): unknown => ({
   throttle: undefined,
   filters: undefined,
   sinks: undefined,
-  log: { ...config.log, level: "info" },
+  log: undefined,
   api: { ...config.api, openMetrics: false },
 });
-
-type Handler = (request: Request) => Response | Promise<Response>;
-
-const starting: Handler = () =>
-  Response.json(
-    { error: { message: "fovea is starting" } },
-    { status: 503, headers: { "Retry-After": "1" } },
-  );
 
 const openStreams = ({ store, queries }: History, streamsMax: number, log: Log): Streams =>
   createStreams({
@@ -257,29 +220,50 @@ function outletsOf(options: {
   };
 }
 
+const sameParts = (before: Settings, changed: Settings): boolean =>
+  Bun.deepEquals(withoutLive(before.config), withoutLive(changed.config));
+
+/** What the parts do not ask for by themselves. */
+function takeOver({ throttle, forwarder, log }: Running, admission: Admission, changed: Settings): void {
+  throttle.apply(changed.throttle);
+  admission.setFilter(filterOf(changed));
+  forwarder
+    .apply(changed.config.sinks)
+    .catch((error: unknown) => log.error("the sinks are as they were", { error: errorText(error) }));
+}
+
+/** Down to the files that are read once. */
+const sameDoor = (before: unknown, { config }: Settings): boolean =>
+  Bun.deepEquals(before, keyOfDoor(config));
+
 /** Throws when a part cannot be opened; then those before it are closed again. */
 export async function assemble(settings: Settings, surroundings: Surroundings): Promise<Assembly> {
-  const { log, now, throttle } = surroundings;
+  const { log, now, throttle, observing: kept } = surroundings;
   const { config } = settings;
   let live = settings;
   let ticked = () => {};
-  let handler = starting;
   await using undo = new AsyncDisposableStack();
-  const door = await openDoor(config);
+  // Last of all, when rows are kept and the API is closed: the kernel takes its time for each interface.
+  undo.defer(kept.leave);
+  undo.defer(surroundings.door.leave);
   const history = undo.use(await openHistory({ ...surroundings, config }));
   // The port before the backend: one that is taken is told at once, and nothing was attached to the kernel for it.
-  const server = undo.use(await openApi(config, door, (request) => handler(request)));
+  const doorKey = keyOfDoor(config);
+  const door = await surroundings.door.open(config);
+  undo.defer(door.server.answered);
+  undo.defer(door.answer);
   const streams = undo.use(openStreams(history, config.api.streamsMax, log));
-  const names = createDnsNames({ namesMax: config.dns.namesMax });
+  const observing = await kept.open(config);
+  const { names } = observing;
   const flowLog = config.flowLog.enabled ? undo.use(openFlowLog(config, surroundings, names)) : undefined;
-  const backend = undo.use(await surroundings.openBackend(config));
   const admission = createAdmission({ throttle, filter: filterOf(settings) });
   throttle.apply(settings.throttle);
   const scrapes = createScrapes({ settings: () => live });
   const series = () => scrapes().series(viewOf(running));
   const outlets = outletsOf({ history, flowLog, samples: config.samples, now, series });
   const { store } = history;
-  const appliance = createAppliance({ backend, store, names, log, now, admission, throttle, outlets });
+  const { stays } = kept;
+  const appliance = createAppliance({ observing, stays, store, log, admission, throttle, outlets });
   const { version } = surroundings.build;
   const forwarder = openForwarding({ history, config: () => live.config, version, log, now });
   // Before the last append, which then holds what was acknowledged meanwhile.
@@ -294,31 +278,25 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
   const loop = createLoop({ tickMs: () => live.config.tick, tick });
   const running: Running = {
     ...surroundings,
-    ...(door.token === undefined ? {} : { token: door.token }),
     ...(flowLog === undefined ? {} : { flowLog }),
     settings: () => live,
     config: () => live.config,
-    ...{ history, streams, forwarder, names, appliance, loop, server },
+    ...{ history, streams, forwarder, names, appliance, loop, door },
   };
-  const app = apiApp(apiParts(running, door, scrapes));
-  handler = (request) => app.fetch(request);
+  const app = apiApp(apiParts(running, scrapes));
+  door.answer((request) => app.fetch(request));
   await forwarder.apply(config.sinks);
   const parts = undo.move();
   return {
-    url: server.url,
+    url: door.server.url,
     run: (signal, onTick) => {
       ticked = onTick;
       return loop.run(signal);
     },
     apply: (changed) => {
-      if (!Bun.deepEquals(withoutLive(live.config), withoutLive(changed.config))) return false;
+      if (!sameParts(live, changed) || !sameDoor(doorKey, changed)) return false;
       live = changed;
-      throttle.apply(changed.throttle);
-      admission.setFilter(filterOf(changed));
-      log.setLevel(changed.config.log.level);
-      forwarder
-        .apply(changed.config.sinks)
-        .catch((error: unknown) => log.error("the sinks are as they were", { error: errorText(error) }));
+      takeOver(running, admission, changed);
       return true;
     },
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

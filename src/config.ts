@@ -278,6 +278,8 @@ export type ConfigWithSources = {
   readonly config: Config;
   /** What the sources have for a key; the one that goes before the others first. */
   given(path: readonly string[]): readonly Given[];
+  /** What was found wrong in the value of a key. */
+  problem(path: readonly string[], message: string): ConfigProblem;
   /** What was found wrong in one sink of the list, at `path` in that sink. */
   sinkProblem(index: number, path: readonly string[], message: string): ConfigProblem;
 };
@@ -311,9 +313,10 @@ export function loadConfigWithSources(options: LoadOptions): ConfigWithSources {
       const value = valueAt(source.given, path);
       return [{ value, file: source.file, ...(line === undefined ? {} : { line }) }];
     });
+  const problem = (path: readonly string[], message: string) => placed({ key: path, path, message }, sources);
   const sinkProblem = (index: number, path: readonly string[], message: string) =>
     placed({ key: ["sinks"], path: ["sinks", index, ...path], message }, sources);
-  return { config, given, sinkProblem };
+  return { config, given, problem, sinkProblem };
 }
 
 /** The configuration alone. The documented keys of the throttle stand in it as they were written: see settings.ts. */

@@ -13,11 +13,13 @@ const countsOf = ({ seen, aggregated, duplicate, untracked }: PacketLedger): Cou
     ...untracked.map(({ reason, packets }) => [`packets.untracked.${reason}`, packets] as const),
   ]);
 
+export type PacketDeltas = (packets: PacketLedger | undefined) => LedgerDeltas;
+
 /**
  * Each call gives what was counted since the last one. Without a section nothing was counted, and the next one
  * catches up. One whose counts have gone back begins anew: a backend that was opened again counts from zero.
  */
-export function createPacketDeltas(): (packets: PacketLedger | undefined) => LedgerDeltas {
+export function createPacketDeltas(): PacketDeltas {
   let before: Counts = new Map();
   return (packets) => {
     if (packets === undefined) return {};

@@ -13,6 +13,7 @@ export function errorText(error: unknown): string {
 const logLevels = ["debug", "info", "warn", "error"] as const;
 /** warn: nothing was lost. error: something was. */
 export type LogLevel = (typeof logLevels)[number];
+export type LogFormat = "json" | "text";
 /** The names of the line's own parts are taken. */
 export type LogFields = Readonly<Record<string, unknown>> & {
   readonly time?: never;
@@ -27,6 +28,7 @@ export type Log = {
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
   setLevel(level: LogLevel): void;
+  setFormat(format: LogFormat): void;
   /** Tells what was suppressed and not yet told. */
   flush(): void;
   /** Lines that the limit held back, and lines that could not be written. */
@@ -86,6 +88,8 @@ const textLine = ({ level, at, message, fields }: Line): string => {
   return `${new Date(at).toISOString()} ${level.toUpperCase().padEnd(5)} ${message}${shown.join("")}`;
 };
 
+const printers = { json: jsonLine, text: textLine } as const;
+
 type Window = { since: number; lines: number; suppressed: number; level: LogLevel };
 
 /** Decides which lines of a message may pass. */
@@ -126,13 +130,13 @@ function createLimit(now: () => number) {
 /** `write` gets whole lines; one that it throws on is counted as lost. */
 export function createLog(options: {
   readonly level: LogLevel;
-  readonly format: "json" | "text";
+  readonly format: LogFormat;
   readonly now: () => number;
   readonly write: (line: string) => void;
 }): Log {
   const { now, write } = options;
   const limit = createLimit(now);
-  const print = options.format === "json" ? jsonLine : textLine;
+  let print = printers[options.format];
   let levelMin = logLevels.indexOf(options.level);
   let suppressed = 0;
   let lost = 0;
@@ -159,6 +163,9 @@ export function createLog(options: {
     error: line("error"),
     setLevel: (level) => {
       levelMin = logLevels.indexOf(level);
+    },
+    setFormat: (format) => {
+      print = printers[format];
     },
     flush: () => {
       for (const held of limit.pending()) put(held.level, held.message, { suppressed: held.suppressed });

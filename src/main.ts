@@ -1,12 +1,13 @@
 // fovea: the platform, the streams and the signals of this process, handed to the command line.
 
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { keyboardOf } from "./cli/keyboard.ts";
 import { streamOutput } from "./cli/output.ts";
 import { runProgram } from "./cli/program.ts";
 import type { Services, World } from "./cli/world.ts";
-import type { Config } from "./config-schema.ts";
 import { errorText, writeStderr } from "./log.ts";
+import type { ObservingConfig } from "./observing.ts";
 import { createNotifier, type Notifier } from "./sd-notify.ts";
 import type { Backend } from "./snapshot.ts";
 
@@ -22,7 +23,14 @@ const build: World["build"] = {
   arch: process.arch,
 };
 
-async function openLinux({ dataDir, interfaces, flows, drops, dns, sockets }: Config): Promise<Backend> {
+async function openLinux({
+  dataDir,
+  interfaces,
+  flows,
+  drops,
+  dns,
+  sockets,
+}: ObservingConfig): Promise<Backend> {
   const { openLinuxBackend } = await import("../bpf/backend.ts");
   return openLinuxBackend({
     interfaces,
@@ -45,7 +53,7 @@ async function openLinux({ dataDir, interfaces, flows, drops, dns, sockets }: Co
   });
 }
 
-async function openWindows({ dataDir, interfaces, windows }: Config): Promise<Backend> {
+async function openWindows({ dataDir, interfaces, windows }: ObservingConfig): Promise<Backend> {
   const { openWindowsBackend } = await import("../windows/backend.ts");
   const { hnsEvery, hnsTimeout, endpointsMax, vfpEvery, vfpTimeout, pktmonEvery } = windows;
   return openWindowsBackend({
@@ -57,7 +65,7 @@ async function openWindows({ dataDir, interfaces, windows }: Config): Promise<Ba
   });
 }
 
-function openBackend(config: Config): Promise<Backend> {
+function openBackend(config: ObservingConfig): Promise<Backend> {
   if (process.platform === "linux") return openLinux(config);
   if (process.platform === "win32") return openWindows(config);
   throw new Error(`there is no backend for ${process.platform}; play a recording with run --replay FILE`);
@@ -95,11 +103,19 @@ async function unixSender(): Promise<(message: Uint8Array, address: Uint8Array) 
   };
 }
 
+/** Whether who started this process wants it to outlive its terminal, as nohup does. */
+function isHangupIgnored(): boolean {
+  if (process.platform !== "linux") return false;
+  const [, ignored = "0"] = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8")) ?? [];
+  return (BigInt(`0x${ignored}`) & 1n) !== 0n; // SIGHUP is the first signal.
+}
+
 /** Aborts with the first signal; a second one ends the process at once. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
   // Windows has SIGINT (Ctrl+C), SIGBREAK (Ctrl+Break) and SIGHUP (the console is closed).
-  for (const name of ["SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK"] as const)
+  const hangup = isHangupIgnored() ? [] : (["SIGHUP"] as const);
+  for (const name of ["SIGTERM", "SIGINT", ...hangup, "SIGBREAK"] as const)
     process.on(name, () => {
       if (controller.signal.aborted) process.exit(1);
       controller.abort(new Error(`stopped by ${name}`));

@@ -169,7 +169,7 @@ const queryRows: readonly MetricRow[] = [
     read: ({ queries }) => one(queries, ({ crashed }) => crashed),
   }),
   gauge({
-    name: "fovea_streams",
+    name: "fovea_streams_open",
     help: "Streams of flows that are open.",
     labels: [],
     read: ({ streams }) => one(streams, ({ open }) => open),

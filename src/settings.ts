@@ -1,6 +1,7 @@
 // The settings of a run: configuration, throttle and filters put together from all files; and watching those files.
 
 import { type AgentConfig, agentConfigFiles, readAgentConfig } from "./agent-config.ts";
+import { apiFileProblems } from "./api/files.ts";
 import {
   ConfigError,
   type ConfigProblem,
@@ -30,6 +31,10 @@ export type Settings = {
   /** All that must be watched: they were read, or would be if they were there. */
   readonly files: readonly string[];
 };
+
+/** A certificate that was replaced is taken over like a changed configuration; tokens are read where they are used. */
+const apiTlsFiles = ({ api: { tls } }: Config): readonly string[] =>
+  [tls.certFile, tls.keyFile, tls.clientCaFile].filter((file) => file !== undefined);
 
 // YAML and variables have one kind of number; the throttle's reader tells whole ones by their type.
 const asWritten = (value: unknown): unknown =>
@@ -113,8 +118,16 @@ export function loadSettings({ starting, ...source }: LoadOptions): Settings {
       ...(configVersion === undefined ? {} : { configVersion }),
     },
     rejected: [...broken.map(passedOver), ...throttle.rejected, ...agent.rejected],
-    files: [...new Set([...files, ...agentConfigFiles(dir), ...config.filters.files])],
+    files: [
+      ...new Set([...files, ...agentConfigFiles(dir), ...config.filters.files, ...apiTlsFiles(config)]),
+    ],
   };
+}
+
+/** What is wrong with the files that the API is opened with. Throws a ConfigError for the configuration itself. */
+export function findApiProblems(source: Omit<LoadOptions, "starting">): readonly ConfigProblem[] {
+  const { config, problem } = loadConfigWithSources(source);
+  return apiFileProblems(config.api).map(({ path, message }) => problem(["api", ...path], message));
 }
 
 /**

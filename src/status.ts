@@ -1,10 +1,9 @@
 // How the appliance does, as the status of the API tells it.
 
-import type { Token } from "./api/auth.ts";
 import type { StatusAnswer } from "./api/schemas.ts";
-import type { Server } from "./api/server.ts";
 import type { Streams } from "./api/streams.ts";
 import type { Appliance } from "./appliance.ts";
+import type { Door } from "./door.ts";
 import type { FlowLog } from "./flow-log.ts";
 import type { Forwarder } from "./forward/forwarder.ts";
 import type { History } from "./history.ts";
@@ -47,8 +46,7 @@ export type StatusParts = {
   readonly forwarder: Pick<Forwarder, "facts">;
   readonly appliance: Appliance;
   readonly loop: Loop;
-  readonly token?: Token;
-  readonly server: Server;
+  readonly door: Pick<Door, "token" | "server">;
 };
 
 function storeStatus(store: Store): StatusAnswer["store"] {
@@ -67,11 +65,11 @@ function storeStatus(store: Store): StatusAnswer["store"] {
 }
 
 /** What an operator should look at, one sentence each. */
-function warningsOf({ configStatus, history, appliance, token, forwarder }: StatusParts): readonly string[] {
+function warningsOf({ configStatus, history, appliance, door, forwarder }: StatusParts): readonly string[] {
   const { store } = history;
   const { rows } = store.stats();
   const sinks = forwarder.facts();
-  const tokenProblem = token?.problem();
+  const tokenProblem = door.token?.problem();
   return [
     ...configStatus().problems,
     ...configStatus().warnings,
@@ -128,11 +126,11 @@ function historyStatus(parts: StatusParts) {
 }
 
 export function readStatus(parts: StatusParts): StatusAnswer {
-  const { build, now, startedAt, settings, configStatus, appliance, loop, server } = parts;
+  const { build, now, startedAt, settings, configStatus, appliance, loop, door } = parts;
   const { node, cluster } = settings().config;
   const { file, reloaded, refused, problems, rejected } = configStatus();
   const { ticks, skipped } = loop.facts();
-  const { open, refused: turnedAway } = server.connections();
+  const { open, refused: turnedAway } = door.server.connections();
   return {
     version: build.version,
     commit: build.commit,

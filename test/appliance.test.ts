@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { createAdmission } from "../src/admission.ts";
 import { createAppliance } from "../src/appliance.ts";
 import type { FlowRecord } from "../src/flow.ts";
-import { createDnsNames } from "../src/identity/dns.ts";
 import { createLog } from "../src/log.ts";
 import { noStore } from "../src/no-store.ts";
+import { createObserving } from "../src/observing.ts";
 import type { Backend, Collector, Snapshot } from "../src/snapshot.ts";
 import { StoreUnreadableError } from "../src/store/failure.ts";
 import { checkLaws } from "../src/store/ledger.ts";
@@ -37,6 +37,7 @@ function open(options: {
   collectors: readonly Collector[];
   drain?: () => Snapshot;
   throttle?: Partial<ThrottleSettings>;
+  stays?: () => boolean;
 }) {
   const lines: string[] = [];
   const log = createLog({ level: "info", format: "json", now: () => now, write: (line) => lines.push(line) });
@@ -47,7 +48,7 @@ function open(options: {
     [Symbol.asyncDispose]: dispose,
     ...(drain === undefined ? {} : { drain }),
   };
-  const names = createDnsNames({ namesMax: 10 });
+  const observing = createObserving({ backend, namesMax: 10, now: () => now });
   const throttle = createThrottle({
     settings: { ...unthrottled, ...options.throttle },
     elapsedMs: () => 0,
@@ -61,7 +62,8 @@ function open(options: {
     sample: () => undefined,
     log: (rows: readonly FlowRecord[]) => void logged.push(...rows),
   };
-  const parts = { backend, store, names, log, now: () => now, admission, throttle, outlets };
+  const { stays = () => false } = options;
+  const parts = { observing, stays, store, log, admission, throttle, outlets };
   return { appliance: createAppliance(parts), lines, given, logged };
 }
 

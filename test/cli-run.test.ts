@@ -1,124 +1,11 @@
-// fovea run as a process of its own, on a recording: scrape, API, reload, refusals, stop.
+// fovea run as a process of its own, on a recording: scrape, API, refusals, stop.
 
 import { expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { statusSchema } from "../src/api/schemas.ts";
-import { recordTick } from "../src/replay.ts";
 import { openStore } from "../src/store/store.ts";
-import { flow, now } from "./api.parts.ts";
-
-const main = join(import.meta.dir, "../src/main.ts");
-
-type Directory = AsyncDisposable & { readonly path: string; file(name: string, content: string): string };
-
-function temporaryDirectory(): Directory {
-  const path = mkdtempSync(join(tmpdir(), "fovea-run-"));
-  return {
-    path,
-    file: (name, content) => {
-      const full = join(path, name);
-      writeFileSync(full, content, { mode: 0o600 });
-      return full;
-    },
-    [Symbol.asyncDispose]: async () => rmSync(path, { recursive: true, force: true }),
-  };
-}
-
-const ticks = 3;
-
-/** Each tick ten packets and two flows more. */
-function recording(directory: Directory): string {
-  const lines = Array.from({ length: ticks }, (_, tick) =>
-    recordTick({
-      startedAt: now,
-      at: now + tick * 100,
-      snapshots: {
-        flows: {
-          totals: {
-            uplinks: ["eth0"],
-            forward: { ingress: { packets: 10 * (tick + 1), bytes: 900 }, egress: { packets: 1, bytes: 60 } },
-            tcpFlags: [],
-          },
-          flows: [flow, { ...flow, protocol: 17 }],
-          packets: { seen: 10 * (tick + 1), aggregated: 10 * (tick + 1), duplicate: 0, untracked: [] },
-          attached: ["eth0"],
-        },
-      },
-    }),
-  );
-  return directory.file("recording.ndjson", lines.join(""));
-}
-
-function spawn(args: readonly string[], env: Record<string, string> = {}) {
-  const child = Bun.spawn([process.execPath, main, ...args], {
-    env: { PATH: process.env["PATH"] ?? "", FOVEA_TICK: "100ms", ...env },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  return child;
-}
-
-/** What a process that must end by itself wrote. */
-async function ended(args: readonly string[], env: Record<string, string> = {}) {
-  const child = spawn(args, env);
-  const [out, err, code] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-  return { out, err, code };
-}
-
-type Line = { readonly message: string; readonly url?: string; readonly problems?: string };
-
-/** A running appliance; its log is read as it comes. */
-function start(args: readonly string[], env: Record<string, string> = {}) {
-  const child = spawn(["run", "--listen", "127.0.0.1:0", ...args], env);
-  const lines: Line[] = [];
-  const reading = (async () => {
-    let rest = "";
-    for await (const bytes of child.stderr) {
-      const parts = (rest + Buffer.from(bytes).toString()).split("\n");
-      rest = parts.pop() ?? "";
-      for (const part of parts) lines.push(part.startsWith("{") ? JSON.parse(part) : { message: part });
-    }
-  })();
-  const until = async <T>(find: () => T | undefined): Promise<T> => {
-    for (;;) {
-      const found = find();
-      if (found !== undefined) return found;
-      if (child.exitCode !== null) throw new Error(`it ended: ${JSON.stringify(lines)}`);
-      await Bun.sleep(10);
-    }
-  };
-  const logged = (text: string) => until(() => lines.findLast(({ message }) => message.includes(text)));
-  return {
-    lines,
-    logged,
-    url: async () => (await logged("started")).url ?? "",
-    stop: async (signal: "SIGTERM" | "SIGINT" = "SIGTERM") => {
-      child.kill(signal);
-      const code = await child.exited;
-      await reading;
-      return { code };
-    },
-    [Symbol.asyncDispose]: async () => {
-      child.kill("SIGKILL");
-      await child.exited;
-    },
-  };
-}
-
-const statusOf = async (url: string) =>
-  statusSchema.parse(await (await fetch(`${url}/api/v1/status`)).json());
-
-async function played(url: string) {
-  for (;;) {
-    const status = await statusOf(url);
-    if (status.ticks >= ticks) return status;
-    await Bun.sleep(20);
-  }
-}
+import { ended, main, played, recording, start, temporaryDirectory, ticks } from "./run.world.ts";
 
 test("a recording is served whole, and a stop keeps every row", async () => {
   await using directory = temporaryDirectory();
@@ -154,6 +41,18 @@ test("SIGINT stops as well, and the next start goes on with the ledger", async (
     expect(store.rows).toBe(2 * ticks * round);
     expect((await fovea.stop("SIGINT")).code).toBe(0);
   }
+});
+
+test("started to outlive its terminal, it does", async () => {
+  await using directory = temporaryDirectory();
+  const args = ["--data-dir", join(directory.path, "data"), "--replay", recording(directory)];
+  await using fovea = start(args, {}, ["nohup"]);
+  const url = await fovea.url();
+  await played(url);
+  fovea.signal("SIGHUP");
+  await fovea.ticked(url);
+  expect((await fovea.stop()).code).toBe(0);
+  expect(fovea.lines.at(-1)).toMatchObject({ message: "stopped", reason: "stopped by SIGTERM" });
 });
 
 test("a second instance on the data directory is refused, and one on the port", async () => {
@@ -195,47 +94,6 @@ test("beyond loopback a token is needed; with it the API asks for it", async () 
   expect(await status("/api/v1/status")).toBe(401);
   expect(await status("/api/v1/status", { Authorization: `Bearer ${token}` })).toBe(200);
   expect(await status("/metrics")).toBe(200);
-});
-
-test("a changed file is applied, a bad one changes nothing and is told everywhere", async () => {
-  await using directory = temporaryDirectory();
-  const config = directory.file("fovea.yaml", "cluster: first\n");
-  const args = [
-    "--config",
-    config,
-    "--data-dir",
-    join(directory.path, "data"),
-    "--replay",
-    recording(directory),
-  ];
-  await using fovea = start(args);
-  const url = await fovea.url();
-  const { ticks: before } = await played(url);
-  writeFileSync(config, "cluster: second\n");
-  await fovea.logged("the changed configuration is in force");
-  const live = await statusOf(url);
-  expect(live).toMatchObject({ cluster: "second", config: { reloaded: 1, refused: 0 } });
-  expect(live.ticks).toBeGreaterThan(before); // The same parts go on.
-  writeFileSync(config, "cluster: third\nclustr: x\n");
-  const { problems } = await fovea.logged("is refused");
-  expect(problems).toContain(`${config}:2`);
-  const bad = await statusOf(url);
-  expect(bad).toMatchObject({ cluster: "second", config: { reloaded: 1, refused: 1 } });
-  expect(bad.warnings[0]).toContain("clustr");
-  expect(await (await fetch(`${url}/metrics`)).text()).toMatch(
-    /^fovea_config_reloads_total\{result="refused"\} 1$/m,
-  );
-  writeFileSync(config, "cluster: fourth\nflows:\n  idle: 5s\n");
-  const { url: again = "" } = await fovea.logged("its parts were opened anew");
-  expect(await statusOf(again)).toMatchObject({ cluster: "fourth", config: { reloaded: 2, problems: [] } });
-  writeFileSync(config, "cluster: fifth\napi:\n  tokenFile: /nonexistent\n");
-  await fovea.logged("is refused");
-  for (;;) {
-    const last = fovea.lines.filter(({ message }) => message.includes("is refused"));
-    if (last.length === 2) break;
-    await Bun.sleep(10);
-  }
-  expect((await fovea.stop()).code).toBe(0);
 });
 
 test("a data directory that cannot be written leaves the scrape alive", async () => {

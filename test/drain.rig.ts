@@ -72,7 +72,12 @@ export function createFakeLog(): { readonly log: Log; readonly told: Told[] } {
     (message: string, fields: LogFields = {}) =>
       void told.push({ level, message, fields });
   const [debug, info, warn, error] = [line("debug"), line("info"), line("warn"), line("error")];
-  const rest = { setLevel: () => {}, flush: () => {}, counts: () => ({ suppressed: 0, lost: 0 }) };
+  const rest = {
+    setLevel: () => {},
+    setFormat: () => {},
+    flush: () => {},
+    counts: () => ({ suppressed: 0, lost: 0 }),
+  };
   return { told, log: { debug, info, warn, error, ...rest } };
 }
 

@@ -68,6 +68,11 @@ describe("the table", () => {
     }
   });
 
+  test("has no two families that OpenMetrics, which leaves out _total, takes for one", () => {
+    const families = table.map(({ name, type }) => (type === "counter" ? name.replace(/_total$/, "") : name));
+    expect(families.filter((name, at) => families.indexOf(name) !== at)).toEqual([]);
+  });
+
   test("has no two labels of a family that differ by case alone", () => {
     for (const { name, labels } of table)
       expect({ name, labels: new Set(labels.map((label) => label.toLowerCase())).size }).toEqual({

@@ -7,8 +7,8 @@ import { createFilter, type Filter } from "../src/filter.ts";
 import type { FlowRecord } from "../src/flow.ts";
 import { createFlowLog, type FlowLog } from "../src/flow-log.ts";
 import { type History, openHistory } from "../src/history.ts";
-import { createDnsNames } from "../src/identity/dns.ts";
 import { createLog } from "../src/log.ts";
+import { createObserving } from "../src/observing.ts";
 import type { Settings } from "../src/settings.ts";
 import type { PacketLedger } from "../src/snapshot.ts";
 import type { SampleStep } from "../src/store/sample-pending.ts";
@@ -108,10 +108,14 @@ export async function openNode(options: NodeOptions): Promise<NodeRig> {
     return { flows: given, packets };
   };
   const appliance = createAppliance({
-    backend: { collectors: [{ name: "load", collect }], [Symbol.asyncDispose]: () => Promise.resolve() },
+    observing: createObserving({
+      backend: { collectors: [{ name: "load", collect }], [Symbol.asyncDispose]: () => Promise.resolve() },
+      namesMax: 10,
+      now,
+    }),
+    stays: () => false,
     store: history.store,
-    names: createDnsNames({ namesMax: 10 }),
-    ...{ log, now, throttle },
+    ...{ log, throttle },
     admission: {
       ...admission,
       sort: (records) => {

@@ -1,22 +1,17 @@
 // Serves the API: binds the address, bounds what a client may take, stops in time.
 
 import { lookup } from "node:dns/promises";
-import { readFileSync } from "node:fs";
 import { type Inner, openGate } from "./gate.ts";
+import { readTls, type Tls } from "./tls.ts";
 
 export type Listen = { readonly host: string; readonly port: number };
-
-export type Tls = {
-  readonly certFile: string;
-  readonly keyFile: string;
-  /** With it, a client without a certificate of this authority is refused. */
-  readonly clientCaFile?: string;
-};
 
 export type Server = AsyncDisposable & {
   /** What a client on this machine can open. */
   readonly url: string;
   readonly connections: () => { readonly open: number; readonly refused: number };
+  /** Resolves when no request is being answered, or after the grace time. */
+  readonly answered: () => Promise<void>;
 };
 
 // Bun closes a connection whose head is not complete after 10 s, and one on which nothing moves after this time (its
@@ -62,21 +57,6 @@ function bindError(listen: Listen, error: unknown): Error {
   return new Error(`${where}: ${told[code(error)] ?? reason(error)}`, { cause: error });
 }
 
-function readPem(path: string, key: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new Error(`api.tls.${key} ${path} cannot be read: ${reason(error)}`, { cause: error });
-  }
-}
-
-function tlsOptions(tls: Tls): Bun.TLSOptions {
-  const served = { cert: readPem(tls.certFile, "certFile"), key: readPem(tls.keyFile, "keyFile") };
-  if (tls.clientCaFile === undefined) return served;
-  const ca = readPem(tls.clientCaFile, "clientCaFile");
-  return { ...served, ca, requestCert: true, rejectUnauthorized: true };
-}
-
 type Fetch = (request: Request) => Response | Promise<Response>;
 
 type InnerServer = {
@@ -91,7 +71,7 @@ function serve(fetch: Fetch, options: { readonly bodyBytesMax: number; readonly 
     ...idle,
     maxRequestBodySize: options.bodyBytesMax,
     development: false,
-    ...(options.tls === undefined ? {} : { tls: tlsOptions(options.tls) }),
+    ...(options.tls === undefined ? {} : { tls: readTls(options.tls) }),
     error: () => Response.json({ error: { message: "internal error" } }, { status: 500 }),
   };
   // An abstract socket needs no directory and no loopback interface, leaves no file behind, and shows up among
@@ -159,6 +139,7 @@ export async function openServer(options: {
   return {
     url: `${tls === undefined ? "http" : "https"}://${listenText({ host, port: gate.port })}`,
     connections: () => ({ open: gate.open(), refused: gate.refused() }),
+    answered: () => answered(inner, graceMs),
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
 }

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { ConfigError, loadConfig, printConfig, unknownVariables } from "../config.ts";
 import type { Config } from "../config-schema.ts";
 import { places } from "../places.ts";
-import { findSinkProblems, loadSettings, type Settings } from "../settings.ts";
+import { findApiProblems, findSinkProblems, loadSettings, type Settings } from "../settings.ts";
 import { rejectionText } from "../throttle-settings.ts";
 import { flag, isVerbVariable, outputFlag } from "./flags.ts";
 import { printJson, printLines } from "./output.ts";
@@ -42,7 +42,8 @@ async function check(world: World, { config }: Options): Promise<void> {
     warnings.map((warning) => `fovea: ${harmless(warning)}`),
   );
   const file = configFile(config);
-  const problems = findSinkProblems({ env: world.env, ...(file === undefined ? {} : { file }) });
+  const source = { env: world.env, ...(file === undefined ? {} : { file }) };
+  const problems = [...findApiProblems(source), ...findSinkProblems(source)];
   if (problems.length > 0) throw new ConfigError(problems);
   await printLines(world.out, [
     file === undefined ? "no file; defaults and environment are right" : `${file}: right`,

@@ -4,12 +4,22 @@ import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { createRequestCounts } from "../api/requests.ts";
 import { type Assembly, assemble, type Surroundings } from "../assembly.ts";
+import { ConfigError } from "../config.ts";
 import type { Config, ConfigInput } from "../config-schema.ts";
-import { createLog, errorText, type Log, writeStderr } from "../log.ts";
+import { keepDoor } from "../door.ts";
+import { createLog, errorText, type Log, type LogFormat, writeStderr } from "../log.ts";
+import { keepObserving } from "../observing.ts";
 import { places } from "../places.ts";
 import { openReplay } from "../replay.ts";
-import { loadSettings, type Settings, type SettingsChange, watchSettings } from "../settings.ts";
+import {
+  findApiProblems,
+  loadSettings,
+  type Settings,
+  type SettingsChange,
+  watchSettings,
+} from "../settings.ts";
 import { createThrottle } from "../throttle.ts";
+import { feedWatchdog, type Watchdog } from "../watchdog.ts";
 import { configFileFlag, strayVariables } from "./config.ts";
 import { createConfigStatus, type StatusKeeper } from "./config-status.ts";
 import { configFlag, flag } from "./flags.ts";
@@ -48,15 +58,22 @@ export function configSource({ env }: Pick<World, "env">, { config, dataDir, lis
   };
   const load = ({ starting }: { readonly starting: boolean }): Settings => {
     const given = config !== undefined || existsSync(file);
-    return loadSettings({ env, overrides, starting, ...(given ? { file } : {}) });
+    const source = { env, overrides, ...(given ? { file } : {}) };
+    const settings = loadSettings({ ...source, starting });
+    // Before anything is closed for a change; at a start, what opens the API tells of them.
+    const problems = starting ? [] : findApiProblems(source);
+    if (problems.length > 0) throw new ConfigError(problems);
+    return settings;
   };
   return { file, load };
 }
 
-function openLog({ err }: World, { log: { level, format } }: Config, { write }: RunHost): Log {
-  const shown = format === "auto" ? (err.columns === undefined ? "json" : "text") : format;
-  return createLog({ level, format: shown, now: Date.now, write });
-}
+/** Lines that a person reads on a terminal are text. */
+const formatOf = ({ err }: World, { log: { format } }: Config): LogFormat =>
+  format === "auto" ? (err.columns === undefined ? "json" : "text") : format;
+
+const openLog = (world: World, config: Config, { write }: RunHost): Log =>
+  createLog({ level: config.log.level, format: formatOf(world, config), now: Date.now, write });
 
 type Run = {
   readonly world: World;
@@ -64,7 +81,14 @@ type Run = {
   readonly surroundings: Surroundings;
   readonly poll: () => SettingsChange | undefined;
   readonly status: StatusKeeper;
+  readonly watchdog: Watchdog;
 };
+
+function inForceNow({ world, log, status }: Run, settings: Settings): void {
+  log.setLevel(settings.config.log.level);
+  log.setFormat(formatOf(world, settings.config));
+  status.applied(settings);
+}
 
 const refuse = ({ log, status }: Run, error: unknown): void => {
   const problems = errorText(error).split("\n");
@@ -78,13 +102,13 @@ async function runUntilChange(
   assembly: Assembly,
   start: Settings,
 ): Promise<{ readonly inForce: Settings; readonly next: Settings | undefined }> {
-  const { world, log, poll, status } = run;
+  const { world, log, poll, watchdog } = run;
   const changed = new AbortController();
   let inForce = start;
   let next: Settings | undefined;
   let ready = false;
   const ticked = () => {
-    world.notifier.watchdog();
+    watchdog.ticked(inForce.config.tick);
     if (!ready) world.notifier.ready(`observing; API at ${assembly.url}`);
     ready = true;
     const change = poll();
@@ -96,7 +120,7 @@ async function runUntilChange(
       return;
     }
     inForce = change.settings;
-    status.applied(inForce);
+    inForceNow(run, inForce);
     log.info("the changed configuration is in force");
   };
   await assembly.run(AbortSignal.any([world.stop, changed.signal]), ticked);
@@ -109,17 +133,22 @@ async function reassemble(
   next: Settings,
   before: Settings,
 ): Promise<{ assembly: Assembly; settings: Settings }> {
-  const { log, surroundings, status } = run;
+  const { log, surroundings } = run;
   try {
     const assembly = await assemble(next, surroundings);
-    log.setLevel(next.config.log.level);
-    status.applied(next);
+    inForceNow(run, next);
     log.info("the changed configuration is in force; its parts were opened anew", { url: assembly.url });
     return { assembly, settings: next };
   } catch (error) {
     refuse(run, error); // What keeps the old one from opening again as well ends the run.
     return { assembly: await assemble(before, surroundings), settings: before };
   }
+}
+
+/** What the next assembly asks for in the same way stays open meanwhile. */
+function foresee({ observing, door }: Surroundings, next: Settings | undefined): void {
+  observing.foresee(next?.config);
+  door.foresee(next?.config);
 }
 
 async function runAll(run: Run, first: Settings): Promise<void> {
@@ -130,9 +159,11 @@ async function runAll(run: Run, first: Settings): Promise<void> {
   log.info("started", { version: world.build.version, node, url: assembly.url });
   for (;;) {
     let next: Settings | undefined;
+    foresee(surroundings, undefined);
     {
       await using open = assembly;
       ({ inForce: settings, next } = await runUntilChange(run, open, settings));
+      foresee(surroundings, next);
       if (next === undefined) world.notifier.stopping();
       else world.notifier.reloading();
     }
@@ -159,6 +190,8 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
     replay === undefined
       ? world.openBackend
       : () => Promise.resolve(openReplay({ file: replay, loop: replayLoop, now: Date.now }));
+  await using observing = keepObserving({ openBackend, now: Date.now, log });
+  await using door = keepDoor({ log });
   const surroundings: Surroundings = {
     build: world.build,
     log,
@@ -170,13 +203,15 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
       elapsedMs: () => performance.now(),
       now: Date.now,
     }),
-    openBackend,
+    observing,
+    door,
     loadAddonLibraries: world.loadAddonLibraries,
     configStatus: status.status,
     runtimeDir: world.env["RUNTIME_DIRECTORY"]?.split(":")[0],
   };
-  await runAll({ world, log, surroundings, poll, status }, first);
-  log.info("stopped");
+  using watchdog = feedWatchdog({ notifier: world.notifier, elapsedMs: () => performance.now() });
+  await runAll({ world, log, surroundings, poll, status, watchdog }, first);
+  log.info("stopped", { reason: errorText(world.stop.reason) });
   log.flush();
 }
 

@@ -1,5 +1,6 @@
 // Which appliance a verb asks, and how it shows who it is: the flags that all such verbs share.
 
+import { networkInterfaces } from "node:os";
 import type { Command } from "commander";
 import { isLoopback } from "../api/auth.ts";
 import type { Config } from "../config-schema.ts";
@@ -43,12 +44,21 @@ function namedServer(text: string): Server {
   return { url: url.origin };
 }
 
+/** Packets to an address of this machine never leave it. */
+function staysHere(hostname: string): boolean {
+  const host = hostname.replace(/^\[(.*)\]$/, "$1");
+  if (host === "localhost" || isLoopback(host)) return true;
+  return Object.values(networkInterfaces()).some((addresses) =>
+    addresses?.some(({ address }) => address === host),
+  );
+}
+
 function serverOf(world: World, options: ServerOptions): Server {
   const { server, tokenFile, ca, cert, key } = options;
   const base = server === undefined ? localServer(readConfig(world, options.config)) : namedServer(server);
   const token = tokenFile ?? base.tokenFile;
   const { protocol, hostname } = new URL(base.url);
-  if (token !== undefined && protocol === "http:" && !isLoopback(hostname) && hostname !== "localhost")
+  if (token !== undefined && protocol === "http:" && !staysHere(hostname))
     throw new UsageError(
       `${base.url} would carry the token in the clear: use https://, or a tunnel to loopback`,
     );

@@ -2,8 +2,8 @@
 
 import { existsSync } from "node:fs";
 import type { Env } from "../config.ts";
-import type { Config } from "../config-schema.ts";
 import type { BuildFacts } from "../metrics-view.ts";
+import type { ObservingConfig } from "../observing.ts";
 import { places } from "../places.ts";
 import type { Notifier } from "../sd-notify.ts";
 import type { Backend } from "../snapshot.ts";
@@ -67,7 +67,7 @@ export type World = {
   /** Aborts when the process is asked to end. */
   readonly stop: AbortSignal;
   /** The collectors of this platform; throws, with the reason, where there are none. */
-  readonly openBackend: (config: Config) => Promise<Backend>;
+  readonly openBackend: (config: ObservingConfig) => Promise<Backend>;
   /** Loads what the SQLite addon needs from outside itself, by way of files in this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
   readonly notifier: Notifier;

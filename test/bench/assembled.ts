@@ -3,8 +3,10 @@
 import { createRequestCounts } from "../../src/api/requests.ts";
 import { type Assembly, assemble } from "../../src/assembly.ts";
 import type { ConfigInput } from "../../src/config-schema.ts";
+import { keepDoor } from "../../src/door.ts";
 import type { FlowRecord } from "../../src/flow.ts";
 import { createLog, writeStderr } from "../../src/log.ts";
+import { keepObserving } from "../../src/observing.ts";
 import { loadSettings } from "../../src/settings.ts";
 import type { Snapshot } from "../../src/snapshot.ts";
 import { createThrottle } from "../../src/throttle.ts";
@@ -29,9 +31,10 @@ export function assembleLoad(overrides: ConfigInput, collect: () => Snapshot): P
     overrides: { node: "bench", cluster: "bench", ...overrides },
     starting: true,
   });
+  const log = createLog({ level: "warn", format: "text", now: Date.now, write: writeStderr });
   return assemble(settings, {
     build: { version: "bench", commit: "", bun: Bun.version, os: process.platform, arch: process.arch },
-    log: createLog({ level: "warn", format: "text", now: Date.now, write: writeStderr }),
+    log,
     now: Date.now,
     startedAt: Date.now(),
     counts: createRequestCounts(),
@@ -40,11 +43,16 @@ export function assembleLoad(overrides: ConfigInput, collect: () => Snapshot): P
       elapsedMs: () => performance.now(),
       now: Date.now,
     }),
-    openBackend: () =>
-      Promise.resolve({
-        collectors: [{ name: "load", collect }],
-        [Symbol.asyncDispose]: () => Promise.resolve(),
-      }),
+    observing: keepObserving({
+      openBackend: () =>
+        Promise.resolve({
+          collectors: [{ name: "load", collect }],
+          [Symbol.asyncDispose]: () => Promise.resolve(),
+        }),
+      now: Date.now,
+      log,
+    }),
+    door: keepDoor({ log }),
     loadAddonLibraries: () => Promise.resolve(),
     configStatus: () => ({
       ...{ reloaded: 0, refused: 0, problems: [], warnings: [], rejected: [], rejectedTotal: {} },

@@ -3,8 +3,10 @@
 import { createRequestCounts } from "../../src/api/requests.ts";
 import { assemble } from "../../src/assembly.ts";
 import type { ConfigInput } from "../../src/config-schema.ts";
+import { keepDoor } from "../../src/door.ts";
 import type { FlowRecord } from "../../src/flow.ts";
 import { createLog } from "../../src/log.ts";
+import { keepObserving } from "../../src/observing.ts";
 import { loadSettings } from "../../src/settings.ts";
 import { createThrottle } from "../../src/throttle.ts";
 import type { Clocks } from "../node.rig.ts";
@@ -53,11 +55,16 @@ export async function openAssembly(options: {
   const assembly = await assemble(settings, {
     ...{ build, log, now, startedAt: clocks.at, counts: createRequestCounts(), runtimeDir: undefined },
     throttle: createThrottle({ settings: settings.throttle, elapsedMs: () => clocks.ms, now }),
-    openBackend: () =>
-      Promise.resolve({
-        collectors: [{ name: "load", collect }],
-        [Symbol.asyncDispose]: () => Promise.resolve(),
-      }),
+    observing: keepObserving({
+      openBackend: () =>
+        Promise.resolve({
+          collectors: [{ name: "load", collect }],
+          [Symbol.asyncDispose]: () => Promise.resolve(),
+        }),
+      now,
+      log,
+    }),
+    door: keepDoor({ log }),
     configStatus: () => ({
       ...{ file: "", warnings: [], reloaded: 0, refused: 0, problems: [], rejected: [], rejectedTotal: {} },
       agentConfig: settings.agentConfig,

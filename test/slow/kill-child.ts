@@ -7,8 +7,8 @@ import { configSchema } from "../../src/config-schema.ts";
 import { createFilter } from "../../src/filter.ts";
 import type { FlowRecord } from "../../src/flow.ts";
 import { openHistory } from "../../src/history.ts";
-import { createDnsNames } from "../../src/identity/dns.ts";
 import { createLog, writeStderr } from "../../src/log.ts";
+import { createObserving } from "../../src/observing.ts";
 import { createThrottle, type ThrottleSettings } from "../../src/throttle.ts";
 import { flow } from "../store.flows.ts";
 
@@ -73,13 +73,17 @@ const throttle = createThrottle({ settings: settings(), elapsedMs: () => elapsed
 const admission = createAdmission({ throttle });
 let samples = 0;
 const appliance = createAppliance({
-  backend: {
-    collectors: [{ name: "load", collect }],
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  },
+  observing: createObserving({
+    backend: {
+      collectors: [{ name: "load", collect }],
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    },
+    namesMax: 10,
+    now,
+  }),
+  stays: () => false,
   store: history.store,
-  names: createDnsNames({ namesMax: 10 }),
-  ...{ log: { ...log, error: () => undefined }, now, admission, throttle },
+  ...{ log: { ...log, error: () => undefined }, admission, throttle },
   outlets: {
     summaries: history.summaries.add,
     sample: () => {
