@@ -14,6 +14,7 @@ import type { Config, ConfigInput } from "./config-schema.ts";
 import { type FilterRules, parseNetworkLogs, rulesMax } from "./filter-rules.ts";
 import { errorText } from "./log.ts";
 import { checkSinkFiles } from "./sinks/check.ts";
+import { idleKeys } from "./sinks/idle-keys.ts";
 import { readText, versionOf } from "./text-file.ts";
 import type { ThrottleSettings } from "./throttle.ts";
 import { type Rejection, readThrottle, throttleSettings, type WrittenValue } from "./throttle-settings.ts";
@@ -83,6 +84,14 @@ const passedOver = (problem: ConfigProblem): Rejection => ({
   message: `${problem.message}; nothing of it is in force`,
 });
 
+const idleSinkKeys = ({ config, sinkProblem }: ConfigWithSources): readonly Rejection[] =>
+  config.sinks.flatMap((sink, index) =>
+    idleKeys(sink).map(({ key, message }) => ({
+      ...sinkProblem(index, key.split("."), message),
+      value: "",
+    })),
+  );
+
 export type LoadOptions = {
   readonly file?: string;
   readonly env: Env;
@@ -117,7 +126,7 @@ export function loadSettings({ starting, ...source }: LoadOptions): Settings {
       ...(schemaVersion === undefined ? {} : { schemaVersion }),
       ...(configVersion === undefined ? {} : { configVersion }),
     },
-    rejected: [...broken.map(passedOver), ...throttle.rejected, ...agent.rejected],
+    rejected: [...broken.map(passedOver), ...throttle.rejected, ...agent.rejected, ...idleSinkKeys(loaded)],
     files: [
       ...new Set([...files, ...agentConfigFiles(dir), ...config.filters.files, ...apiTlsFiles(config)]),
     ],

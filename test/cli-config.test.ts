@@ -38,6 +38,25 @@ test("check: right, and one line for each value that does not count", async () =
   expect(err).not.toContain("\u001b");
 });
 
+test("check: keys that do nothing with a receiver in order alone are told, and with no other", async () => {
+  const idle = "schedule: {backlogWindows: ['22:00-06:00']}, pace: {liveShare: 60%}";
+  const sink = (name: string, more: string) =>
+    `  - {name: ${name}, type: remote-write, url: "http://127.0.0.1:9/", ${more}}\n`;
+  const config = yaml(
+    `sinks:\n${sink("plain", idle)}${sink("window", `limits: {outOfOrder: 2h}, ${idle}`)}` +
+      sink("victoria", `receiver: victoriametrics, ${idle}`) +
+      sink("usual", "pace: {liveShare: 70%}"),
+  );
+  const { code, err } = await runFovea(["config", "check", "-c", config]);
+  expect(code).toBe(0);
+  const lines = err.split("\n").map((line) => line.split(":").slice(1).join(":"));
+  expect(lines).toEqual([
+    expect.stringContaining(`${config}:4: sinks.0.schedule.backlogWindows is not in force: the receiver`),
+    expect.stringContaining(`${config}:4: sinks.0.pace.liveShare is not in force: the receiver`),
+    "",
+  ]);
+});
+
 test("check: a broken configuration map is told, a broken filter file refuses", async () => {
   const map = agent("throttle_rate = \n");
   const broken = await runFovea(["config", "check", "-c", yaml()]);

@@ -36,6 +36,7 @@ async function openRun(given: Record<string, unknown>, { timeoutMs = 30_000 } = 
   const forwarder = stack.use(
     createForwarder({
       ...{ states: world.states, batch: queries.batch, log, now: Date.now, random: () => 0.5 },
+      commit: () => undefined,
       open: (one) => openSink(one, { identity, now: Date.now, env: {} }),
       elapsedMs: () => performance.now() * haste,
       sleep: (ms, signal) => clock.sleep(ms / haste, signal),

@@ -182,7 +182,7 @@ export function forwarderOptions(parts: {
   const { now, elapsedMs, sleep } = clock;
   return {
     open: (config) => upstream.open(config),
-    ...{ states: store, batch: store.batch, log, now, elapsedMs, sleep, random },
+    ...{ states: store, commit: store.commit, batch: store.batch, log, now, elapsedMs, sleep, random },
     rowBytes: () => 100,
     hoursLeft: () => undefined,
   };

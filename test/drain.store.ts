@@ -22,6 +22,7 @@ export type FakeStore = SinkStates & {
   append(signal: Signal, records: number, at: number): void;
   mark(signal: Signal, ordinal: number, kind: Kind): void;
   batch(query: BatchQuery): Promise<Batch>;
+  commit(): void;
   /** Another file from now on. */
   replace(): void;
   setReady(ready: boolean): void;
@@ -29,6 +30,10 @@ export type FakeStore = SinkStates & {
   check(): void;
   readonly letters: readonly DeadLetter[];
   readonly queries: readonly BatchQuery[];
+  /** Acknowledgements that the file does not have, at most. */
+  readonly uncommittedMax: number;
+  /** Steps of metrics that make a unit. */
+  unitSteps: number;
   /** Thrown by the next queries. */
   failures: number;
 };
@@ -55,6 +60,7 @@ export function createFakeStore(now: () => number): FakeStore {
   const queries: BatchQuery[] = [];
   let generation = 1;
   let ready = true;
+  const uncommitted = { now: 0, most: 0 };
   const newest = (signal: Signal): number => records[signal].length;
   const stateOf = ({ key, paused, ranges, counts, offered }: Entry): SinkState => ({
     ...{ ...key, generation, paused, ranges, counts: { ...counts }, offered },
@@ -82,11 +88,18 @@ export function createFakeStore(now: () => number): FakeStore {
     return { first: last + 1, last: range.last, open: range.open, done: 0 };
   };
   const store: FakeStore = {
+    unitSteps: 3,
     failures: 0,
     letters,
     queries,
     get ready() {
       return ready;
+    },
+    get uncommittedMax() {
+      return uncommitted.most;
+    },
+    commit: () => {
+      uncommitted.now = 0;
     },
     setReady: (given) => {
       ready = given;
@@ -120,6 +133,8 @@ export function createFakeStore(now: () => number): FakeStore {
       const entry = entries.get(keyOf(progress));
       const range = entry?.ranges.find(({ first }) => first === progress.first);
       if (entry === undefined || range === undefined || progress.generation !== generation) return;
+      if ((progress.counts["sent"] ?? 0) > 0) uncommitted.now += 1;
+      uncommitted.most = Math.max(uncommitted.most, uncommitted.now);
       const next = advance(range, progress);
       expect(size(range) - size(next)).toBe(total(Object.values(progress.counts)));
       const diverts = progress.divertTo !== undefined;
@@ -198,7 +213,10 @@ export function createFakeStore(now: () => number): FakeStore {
       queries.push(query);
       if (store.failures-- > 0) throw new Error("the worker is gone");
       store.failures = 0;
-      return readFake(query, generation, records[query.signal], kinds[query.signal]);
+      const { signal } = query;
+      return readFake(query, generation, unitOf(query, records[signal], store.unitSteps), {
+        ...{ records: records[signal], kinds: kinds[signal] },
+      });
     },
     check: () => {
       for (const { counts, offered, pending } of store.all())
@@ -213,18 +231,19 @@ export function createFakeStore(now: () => number): FakeStore {
   return store;
 }
 
-/** The steps of a unit: a few of them, series by series. */
-const unitSteps = 3;
+type Placed = { readonly ordinal: number; readonly series?: number };
 
-/** In the order in which they are read. */
-function unitOf(query: BatchQuery, records: readonly FakeRecord[]): readonly number[] {
+/** In the order in which they are read. A series is the place that its samples have in each step. */
+function unitOf(query: BatchQuery, records: readonly FakeRecord[], unitSteps: number): readonly Placed[] {
   const { first, last, done, signal } = query;
   const ordinals = Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  if (signal === "flows") return ordinals;
+  if (signal === "flows") return ordinals.map((ordinal) => ({ ordinal }));
   const steps = Map.groupBy(ordinals, (ordinal) => records[ordinal - 1]?.at ?? 0);
   const taken = [...steps.values()].slice(0, done > 0 ? steps.size : unitSteps);
   const width = Math.max(...taken.map(({ length }) => length));
-  return Array.from({ length: width }, (_, series) => taken.flatMap((step) => step[series] ?? [])).flat();
+  return Array.from({ length: width }, (_, series) =>
+    taken.flatMap((step) => step[series] ?? []).map((ordinal) => ({ ordinal, series })),
+  ).flat();
 }
 
 const recordBytes = 20;
@@ -239,10 +258,10 @@ export const ordinalsIn = (body: Uint8Array): readonly number[] =>
 function readFake(
   query: BatchQuery,
   generation: number,
-  records: readonly FakeRecord[],
-  kinds: ReadonlyMap<number, Kind>,
+  order: readonly Placed[],
+  { records, kinds }: { readonly records: readonly FakeRecord[]; readonly kinds: ReadonlyMap<number, Kind> },
 ): Batch {
-  const { first, last, done, signal, cutoffAt, recordsMax, bytesMax } = query;
+  const { first, last, done, signal, cutoffAt, recordsMax, bytesMax, oneSeries = false } = query;
   const none = {
     filtered: 0,
     expired: 0,
@@ -255,12 +274,13 @@ function readFake(
   };
   const empty = { first, last, complete: true, records: 0, ...none };
   if (query.generation !== generation) return { ...empty, stale: true };
-  const order = unitOf(query, records);
   const counts = { filtered: 0, expired: 0, missing: 0, rejected: 0 };
   const body: number[] = [];
+  const all = new Set<number | undefined>();
   let read = done;
   for (; read < order.length; read++) {
-    const ordinal = order[read]!;
+    const { ordinal, series } = order[read]!;
+    if (oneSeries && all.size > 0 && !all.has(series)) break;
     const kind = kinds.get(ordinal) ?? "good";
     const expired = kind === "good" && records[ordinal - 1]!.at < cutoffAt;
     const full =
@@ -268,19 +288,26 @@ function readFake(
     if (expired && body.length > 0) break;
     if (kind === "good" && !expired && (full || counts.expired > 0)) break;
     if (expired) counts.expired += 1;
-    else if (kind === "good") body.push(ordinal);
-    else counts[kind === "unencodable" ? "rejected" : kind] += 1;
+    else if (kind === "good") {
+      body.push(ordinal);
+      all.add(series);
+    } else counts[kind === "unencodable" ? "rejected" : kind] += 1;
   }
   const complete = signal === "flows" || read === order.length;
+  const [series] = all;
   const times = body.map((ordinal) => records[ordinal - 1]!.at);
   const bytes = encoder.encode(body.map(lineOf).join("\n"));
   return {
     ...empty,
     ...counts,
     ...{ complete, records: body.length, rawBytes: bytes.length },
-    last: signal === "flows" ? (order[read - 1] ?? first - 1) : Math.max(...order),
+    last:
+      signal === "flows"
+        ? (order[read - 1]?.ordinal ?? first - 1)
+        : Math.max(...order.map(({ ordinal }) => ordinal)),
     ...(body.length === 0 ? {} : { body: bytes, firstAt: Math.min(...times), lastAt: Math.max(...times) }),
     ...(counts.rejected > 0 ? { rejectedMessage: "it is no record" } : {}),
     ...(body.length === 1 ? { text: `record ${body[0]}` } : {}),
+    ...(series === undefined || all.size > 1 ? {} : { series }),
   };
 }

@@ -260,34 +260,35 @@ describe("poison", () => {
     expect(world.told.map(({ level }) => level)).toEqual(["error", "error"]);
   });
 
-  test("of a whole body is given up after 32 alone, with one dead letter for the rest", async () => {
+  test("of a long row of records is given up by slices after 256 alone, with a dead letter each", async () => {
     await using world = await createWorld({ capability: { recordsMax: 1000 } });
     refuses((ordinal) => ordinal <= 1000)(world);
     world.append(1500);
     await world.clock.pass(0);
-    expect(world.facts().counts).toEqual({ sent: 500, "rejected.4xx": 1000 });
-    expect(world.store.letters.map(({ records }) => records)).toEqual([...Array(32).fill(1), 968]);
+    // The last slice reaches beyond the poison.
+    expect(world.facts().counts).toEqual({ sent: 475, "rejected.4xx": 1025 });
+    expect(world.store.letters.map(({ records }) => records)).toEqual([...Array(256).fill(1), 256, 1, 512]);
     expect(world.store.letters.at(-1)).toMatchObject({
       ...{ code: "400", reason: "4xx", text: "" },
       message: "given up unsent, after many in a row were refused: bad record",
     });
-    expect(world.upstream.requests.length).toBeLessThan(50);
+    expect(world.upstream.requests.length).toBeLessThan(300);
   });
 
   test("is not what is wrong where everything is refused: the rest is kept", async () => {
     await using world = await createWorld({ capability: { recordsMax: 100 }, random: () => 1 });
     refuses(() => true)(world);
-    world.append(1000);
+    world.append(3000);
     await world.clock.pass(3_600_000);
     expect(world.facts()).toMatchObject({
-      ...{ phase: "retrying", pending: 700, counts: { "rejected.4xx": 300 } },
+      ...{ phase: "retrying", pending: 3000 - 558, counts: { "rejected.4xx": 558 } },
       lastError: { code: "400", reason: "other" },
     });
     const asked = world.upstream.requests.length;
-    expect(asked).toBeLessThan(150);
-    refuses((ordinal) => ordinal === 500)(world);
+    expect(asked).toBeLessThan(300);
+    refuses((ordinal) => ordinal === 1500)(world);
     await world.clock.pass(600_000);
-    expect(world.facts()).toMatchObject({ phase: "live", counts: { sent: 699, "rejected.4xx": 301 } });
+    expect(world.facts()).toMatchObject({ phase: "live", counts: { sent: 3000 - 559, "rejected.4xx": 559 } });
     world.store.check();
   });
 

@@ -181,8 +181,9 @@ describe("what 2.0 says that it wrote", () => {
 
 describe("a refusal", () => {
   const texts: readonly [number, string, "4xx" | "too_old"][] = [
-    [400, "out of order sample", "4xx"],
-    [400, "duplicate sample for timestamp", "4xx"],
+    [400, "out of order sample", "too_old"],
+    [400, "duplicate sample for timestamp", "too_old"],
+    [400, "invalid labels", "4xx"],
     [400, "out of bounds", "too_old"],
     [400, "too old sample", "too_old"],
     [500, "too old sample", "too_old"],

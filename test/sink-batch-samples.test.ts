@@ -147,6 +147,32 @@ describe("samples of a sink", () => {
     world.store[Symbol.dispose]();
   });
 
+  test("of one series alone come where a question wants no other, and say which it is", () => {
+    const world = openWorld();
+    const steps = stepsOf(12);
+    put(world, steps);
+    using file = openFile(world.dir);
+    const last = countOf(steps);
+    const read = (one: boolean): readonly Batch[] => {
+      const batches: Batch[] = [];
+      for (let next: Next = { first: 1, done: 0 }; next.first <= last; ) {
+        const query = queryOf("metrics", file, { last, ...next, ...(one ? { oneSeries: true } : {}) });
+        const batch = file.read(query);
+        batches.push(batch);
+        next = follow(query, batch);
+      }
+      return batches;
+    };
+    const [all, ones] = [read(false), read(true)];
+    expect(all.map(({ series }) => series)).toEqual([undefined]);
+    expect(allOf(ones)).toEqual(allOf(all));
+    const numbers = ones.map(({ series }) => series);
+    expect(new Set(numbers.filter((one) => one !== undefined)).size).toBe(ones.length);
+    expect(ones.map((batch) => Object.keys(allOf([batch])).length)).toEqual(ones.map(() => 1));
+    expect(ones).toHaveLength(Object.keys(modelOf(steps)).length);
+    world.store[Symbol.dispose]();
+  });
+
   test("that no body can hold are rejected alone", () => {
     const world = openWorld();
     const steps = [0, 1, 2].map((number) => ({

@@ -175,6 +175,38 @@ describe("the law of the states", () => {
 });
 
 describe("dead letters", () => {
+  test("of records that were refused for their time alone are one until it is written", () => {
+    const world = openWorld({ sinks: [declared(lake)] });
+    append(world, startAt, { rows: 10 });
+    const refused = (first: number, message: string, reason = "too_old") =>
+      done(
+        world,
+        lake,
+        { first, last: first },
+        {
+          counts: { [`rejected.${reason}`]: 1 },
+          deadLetters: [{ at: startAt, reason, code: "400", message, records: 1, text: `record ${first}` }],
+        },
+      );
+    for (const first of [1, 2, 3]) refused(first, "out of order sample");
+    refused(4, "out of bounds");
+    for (const first of [5, 6]) refused(first, "bad labels", "4xx");
+    const told = () => world.states.deadLetters({ limit: 10 }).map(({ text, records }) => [text, records]);
+    const all = [
+      ["record 6", 1],
+      ["record 5", 1],
+      ["record 4", 1],
+      ["record 1", 3],
+    ];
+    expect(told()).toEqual(all);
+    append(world, startAt + second, {});
+    expect(told()).toEqual(all);
+    refused(7, "out of order sample");
+    append(world, startAt + 2 * second, {});
+    expect(told()).toEqual([["record 7", 1], ...all]);
+    world.store.close();
+  });
+
   const letter = (text: string) => ({
     ...{ at: startAt, reason: "4xx", code: "400", message: "no", records: 1, text },
   });

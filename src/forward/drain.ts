@@ -28,6 +28,8 @@ export type DrainOptions = {
   readonly config: Pick<SinkConfig, "schedule" | "pace" | "filter">;
   readonly sink: Pick<Sink, "capability" | "encoder" | "send">;
   readonly states: SinkStates;
+  /** Writes what `states` was told to the file, at once. */
+  readonly commit: () => void;
   readonly batch: (query: BatchQuery) => Promise<Batch>;
   /** Of the sink: its drains share it. */
   readonly pace: Pace;
@@ -118,7 +120,7 @@ function refused(course: Course, plan: Plan, batch: Batch, outcome: Refused): vo
   const { code, message } = outcome;
   const failure = { code, message, reason: outcome.kind === "refused" ? outcome.reason : "too_large" };
   const { refusals, tally } = course;
-  const verdict = refusals.refused(plan.lane, batch.records, failure.reason);
+  const verdict = refusals.refused(plan.lane, batch, failure.reason);
   if (verdict === "keep") {
     retryLater(course, { code, message, reason: "other", slow: true }, batch.records);
     return;
@@ -144,6 +146,8 @@ function stored(
   course.backoff.reset();
   course.reencodes = 0;
   progress(course, plan, batch, settleStored(batch, outcome, now()));
+  // It would refuse what it has already: after a crash that is the one body that was under way, and no more.
+  if (course.sink.capability(course.key.signal).outOfOrderMs === 0) course.commit();
 }
 
 function settle(course: Course, plan: Plan, batch: Batch, outcome: Outcome): void {
@@ -186,11 +190,11 @@ function passOver(course: Course, plan: Plan, batch: Batch): void {
   if (to !== undefined) course.diverted(to);
 }
 
-/** The rest of a body of which record after record was refused. */
+/** What follows a series, or any records, of which one after the other was refused. */
 function giveUp(course: Course, plan: Plan, batch: Batch): void {
   const { message, ...why } = course.refusal;
   const failure = { ...why, message: `given up unsent, after many in a row were refused: ${message}` };
-  course.refusals.gaveUp(plan.lane);
+  course.refusals.gaveUp(plan.lane, batch);
   progress(course, plan, batch, settleRejected(batch, failure, course.now()));
 }
 
@@ -203,20 +207,21 @@ async function step(course: Course, plan: Plan): Promise<number> {
   const { fetcher, planner, refusals, sink, key, pace, tally } = course;
   const { lane, range } = plan;
   const { recordsMax: most } = sink.capability(key.signal);
-  const recordsMax = refusals.recordsMax(lane, most);
+  const extent = refusals.extent(lane, most);
   planner.begin(plan);
-  const batch = await fetcher.take(plan, recordsMax);
+  const batch = await fetcher.take(plan, extent);
   if (course.stopped()) return 0;
   tally.recovered("store");
   if (batch.stale === true || isEmpty(batch)) return oddPauseMs;
   if (batch.body === undefined) passOver(course, plan, batch);
-  else if (refusals.givesUp(lane)) giveUp(course, plan, batch);
+  else if (refusals.givesUp(lane, batch, range.done > 0)) giveUp(course, plan, batch);
   else {
     // With a limit of the rate the next one waits for that anyway; while poison is looked for, it may be another one.
     const more =
       !batch.complete || (lane === "backlog" ? batch.last < range.last : range.last - batch.last >= most);
-    if (more && recordsMax === most && !tally.failing && pace.bytesPerSecond === Number.POSITIVE_INFINITY)
-      fetcher.ahead(plan, batch, recordsMax);
+    const whole = extent.recordsMax === most && !extent.oneSeries;
+    if (more && whole && !tally.failing && pace.bytesPerSecond === Number.POSITIVE_INFINITY)
+      fetcher.ahead(plan, batch, extent);
     await send(course, plan, batch, batch.body);
   }
   return 0;

@@ -6,16 +6,17 @@ import type { Batch, BatchQuery, Ordinals, SinkFilter } from "../store/sink-batc
 import type { SinkKey } from "../store/sink-states.ts";
 import type { Pace } from "./pace.ts";
 import type { Plan } from "./plan.ts";
+import type { Extent } from "./refusals.ts";
 import { doneOf } from "./settle.ts";
 
 /** A batch and how its body was encoded: a sink may have come to another way since. */
 export type Made = Batch & { readonly encoder: EncoderSpec };
 
 export type Fetcher = {
-  /** Rejects when the worker does. `recordsMax` of this place. */
-  take(plan: Plan, recordsMax: number): Promise<Made>;
+  /** Rejects when the worker does. */
+  take(plan: Plan, extent: Extent): Promise<Made>;
   /** Begins with the batch that follows this one, if it is taken as it is. */
-  ahead(plan: Plan, batch: Batch, recordsMax: number): void;
+  ahead(plan: Plan, batch: Batch, extent: Extent): void;
   /** Ordinals of a body that was full, as far as that is known. */
   full(): number;
 };
@@ -87,7 +88,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
     const paced = (pace.bytesPerSecond * bodyMs * experience.ratio()) / 1000;
     return Math.floor(Math.min(sink.capability(key.signal).bytesMax, Math.max(bytesMin, paced)));
   };
-  const fetch = async (plan: Plan, recordsMax: number): Promise<Made> => {
+  const fetch = async (plan: Plan, { recordsMax, oneSeries }: Extent): Promise<Made> => {
     const { spanMaxMs } = sink.capability(key.signal);
     const encoder = sink.encoder(key.signal);
     const limit = bytesMax();
@@ -98,32 +99,33 @@ export function createFetcher(options: FetcherOptions): Fetcher {
       last: lastOf(plan),
       done: plan.range.done,
       ...{ filter, encoder, bytesMax: limit, spanMaxMs },
-      recordsMax: Math.min(recordsMax, recordsLimit),
+      ...{ recordsMax: Math.min(recordsMax, recordsLimit), oneSeries },
       ...{ cutoffAt: cutoffOf(plan.lane), now: now() },
     });
     experience.learn(batch, limit);
     return { ...batch, encoder };
   };
-  const usable = (batch: Made | undefined, plan: Plan, recordsMax: number): batch is Made =>
+  const usable = (batch: Made | undefined, plan: Plan, { recordsMax, oneSeries }: Extent): batch is Made =>
     batch !== undefined &&
+    !oneSeries &&
     Bun.deepEquals(batch.encoder, sink.encoder(key.signal)) &&
     batch.records <= recordsMax &&
     batch.last <= lastOf(plan) &&
     (batch.body === undefined || batch.firstAt >= cutoffOf(plan.lane));
   return {
-    take: async (plan, recordsMax) => {
+    take: async (plan, extent) => {
       const made = ahead?.plan.lane === plan.lane ? ahead : undefined;
-      if (made === undefined) return fetch(plan, recordsMax);
+      if (made === undefined) return fetch(plan, extent);
       ahead = undefined;
       const batch = fits(made, plan) ? await made.batch : undefined;
-      return usable(batch, plan, recordsMax) ? batch : fetch(plan, recordsMax);
+      return usable(batch, plan, extent) ? batch : fetch(plan, extent);
     },
-    ahead: (plan, batch, recordsMax) => {
+    ahead: (plan, batch, extent) => {
       const next = following(plan, batch);
       if (next === undefined) return;
       const { first, last, done } = next.range;
       // One that fails is asked for again when it is due, and tells of it then.
-      const made = fetch(next, recordsMax).catch((_unasked: unknown) => undefined);
+      const made = fetch(next, extent).catch((_unasked: unknown) => undefined);
       ahead = { plan: next, first, last, done, batch: made };
     },
     full: experience.full,

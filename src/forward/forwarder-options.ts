@@ -11,6 +11,8 @@ export type ForwarderOptions = {
   /** Makes the sink of a configuration; throws what keeps it from that, such as a file that cannot be read. */
   readonly open: (config: SinkConfig) => Sink;
   readonly states: SinkStates;
+  /** Writes what was told to `states` to the file, at once. */
+  readonly commit: () => void;
   /** Asks the query worker. */
   readonly batch: (query: BatchQuery) => Promise<Batch>;
   readonly log: Log;

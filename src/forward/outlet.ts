@@ -46,7 +46,7 @@ function targetOf(config: SinkConfig): string {
 type Running = { readonly sink: Sink; readonly drains: ReadonlyMap<Signal, Drain> };
 
 function createDrains(options: OutletOptions, sink: Sink, tallies: ReadonlyMap<Signal, Tally>) {
-  const { config, takes, diverted, states, batch, now, elapsedMs, random, sleep } = options;
+  const { config, takes, diverted, states, commit, batch, now, elapsedMs, random, sleep } = options;
   const { name, divertTo } = config;
   // Its signals share one rate.
   const pace = createPace(config.pace.bytesPerSecond, elapsedMs);
@@ -57,7 +57,7 @@ function createDrains(options: OutletOptions, sink: Sink, tallies: ReadonlyMap<S
       createDrain({
         ...{ key: { sink: name, signal }, config, sink, pace, tally, diverted },
         divertTo: () => (divertTo !== undefined && takes(divertTo, signal) ? divertTo : undefined),
-        ...{ states, batch, now, elapsedMs, random, sleep },
+        ...{ states, commit, batch, now, elapsedMs, random, sleep },
       }),
     );
   return drains;

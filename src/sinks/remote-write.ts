@@ -40,10 +40,14 @@ const receivers = {
 const recordsMax = 2000;
 const bytesMax = 4 * 1024 * 1024;
 
+export const outOfOrderOf = ({ receiver, limits }: RemoteWriteConfig): number =>
+  limits.outOfOrder ?? receivers[receiver].outOfOrderMs;
+
 /** A window for samples out of order lets old ones in as well; Azure's limit of age is another thing. */
-function capabilityOf({ receiver, limits }: RemoteWriteConfig): Capability {
+function capabilityOf(config: RemoteWriteConfig): Capability {
+  const { receiver, limits } = config;
   const usual = receivers[receiver];
-  const outOfOrderMs = limits.outOfOrder ?? usual.outOfOrderMs;
+  const outOfOrderMs = outOfOrderOf(config);
   return {
     ageMaxMs:
       limits.ageMax || (receiver === "azure" ? usual.ageMaxMs : Math.max(usual.ageMaxMs, outOfOrderMs)),
@@ -68,8 +72,9 @@ function said({ status, body }: Answer, otherwise = ""): string {
   return line === "" ? `HTTP ${status}` : `HTTP ${status}: ${line}`;
 }
 
-// Prometheus says "out of bounds" and "too old sample", Mimir "timestamp is too old".
-const tooOld = /out of bounds|too old|too-old/i;
+// Prometheus says "out of bounds", "too old sample", "out of order sample" and "duplicate sample for timestamp", Mimir
+// "timestamp is too old", err-mimir-sample-out-of-order and err-mimir-sample-duplicate-timestamp.
+const tooOld = /out of bounds|too[ -]old|out[ -]of[ -]order|duplicate sample|sample-duplicate/i;
 
 /** What else was in the body the receiver may have kept; its text is for people. */
 function refusal(answer: Answer): Outcome {

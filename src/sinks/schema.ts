@@ -18,7 +18,7 @@ import {
   share,
   text,
 } from "../config-fields.ts";
-import { parseDuration, printDuration } from "../config-units.ts";
+import { parseDuration, printDuration, printShare } from "../config-units.ts";
 import { excludeRuleSchema, filterRuleSchema, rulesMax } from "../filter-rules.ts";
 import { parseWindow } from "../forward/window.ts";
 
@@ -157,6 +157,9 @@ const headers = z
   .refine((given) => Object.keys(given).length <= headersMax, `has more than ${headersMax} headers`)
   .default({});
 
+/** As a part of 1. */
+export const liveShareDefault = 0.7;
+
 const common = {
   name,
   enabled: flag(true),
@@ -181,7 +184,7 @@ const common = {
     /** 0: as fast as the upstream takes it. */
     bytesPerSecond: bytes({ default: "0B", min: 0, max: 10 * gib }),
     /** Of the rate, for live data while there is a backlog. */
-    liveShare: share("70%"),
+    liveShare: share(printShare(liveShareDefault)),
   }).prefault({}),
   /** What the receiver takes, where it differs from what its type usually does. */
   limits: section({

@@ -35,6 +35,20 @@ const bounded = (key: SinkKey, letter: NewDeadLetter): Letter => ({
   text: cut(letter.text, textBytesMax),
 });
 
+const kinds = ["sink", "signal", "reason", "code", "message"] as const;
+
+/**
+ * What was refused for its time alone tells nothing but how much of it there was: thousands of such records, as a
+ * crash makes of them, are one letter with the text of the first.
+ */
+function put(pending: Letter[], letter: Letter): void {
+  const last = pending.at(-1);
+  const alike = last !== undefined && kinds.every((kind) => last[kind] === letter[kind]);
+  if (alike && letter.reason === "too_old")
+    pending[pending.length - 1] = { ...last, records: last.records + letter.records };
+  else pending.push(letter);
+}
+
 /** How many of the first must go so that the rest keeps to the bounds; the last one always stays. */
 function excess(all: readonly Pick<Held, "bytes">[], bytesMax: number): number {
   let count = Math.max(0, all.length - lettersMax);
@@ -94,7 +108,7 @@ export function createDeadLetters(): DeadLetters {
 
   return {
     add(key, letters) {
-      pending.push(...letters.map((letter) => bounded(key, letter)));
+      for (const letter of letters) put(pending, bounded(key, letter));
       const over = excess(
         pending.map((letter) => ({ bytes: bytesOf(letter) })),
         bytesMax,

@@ -13,6 +13,8 @@ export type Tally = {
   markers: number;
   firstAt: number;
   lastAt: number;
+  /** The number of the series that is in the body; none for flows. */
+  series: number | "several" | undefined;
   /** The first record of the body as text. */
   text: () => string;
 };
@@ -20,6 +22,7 @@ export type Tally = {
 export const createTally = (): Tally => ({
   ...{ records: 0, filtered: 0, expired: 0, missing: 0, rejected: 0, markers: 0, firstAt: 0, lastAt: 0 },
   rejectedMessage: undefined,
+  series: undefined,
   text: () => "",
 });
 
@@ -38,6 +41,10 @@ export function countRecord(tally: Tally, at: number, text: () => string): void 
   tally.records++;
 }
 
+export function countSeries(tally: Tally, id: number): void {
+  tally.series = tally.series === undefined || tally.series === id ? id : "several";
+}
+
 /** Counts a stale marker, whose time is that of the body only where there is no record. */
 export function countMarker(tally: Tally, at: number): void {
   if (tally.records === 0) {
@@ -49,7 +56,7 @@ export function countMarker(tally: Tally, at: number): void {
 
 export function batchOf(
   { first, last, complete }: Ordinals & { readonly complete: boolean },
-  { text, rejectedMessage, ...counts }: Tally,
+  { text, rejectedMessage, series, ...counts }: Tally,
   finish?: () => EncodedBody,
 ): Batch {
   const filled = counts.records + counts.markers > 0;
@@ -57,6 +64,7 @@ export function batchOf(
     ...{ first, last, complete },
     ...counts,
     ...(rejectedMessage === undefined ? {} : { rejectedMessage }),
+    ...(typeof series === "number" ? { series } : {}),
     ...(filled && finish !== undefined ? cloneable(finish()) : { rawBytes: 0 }),
     ...(counts.records === 1 ? { text: text() } : {}),
   };

@@ -8,7 +8,15 @@ import type { Piece } from "./sample-piece.ts";
 import type { Labels } from "./sample-series.ts";
 import { findUnit, type Unit } from "./sample-unit.ts";
 import type { Batch, BatchQuery } from "./sink-batch.ts";
-import { batchOf, countMarker, countRecord, createTally, doneOf, type Tally } from "./sink-batch-body.ts";
+import {
+  batchOf,
+  countMarker,
+  countRecord,
+  countSeries,
+  createTally,
+  doneOf,
+  type Tally,
+} from "./sink-batch-body.ts";
 
 export function readSampleBatch(
   reader: Reader,
@@ -82,6 +90,7 @@ function walk({ reader, query, unit }: Reading, body: Body): boolean {
   const wants = nameTest(query.filter.metrics);
   const place = query.done === 0 ? { index: 0, own: 0 } : placeOf(unit, query.done);
   for (let { index, own } = place; index < unit.ids.length; index++, own = 0) {
+    if (query.oneSeries === true && tally.records > 0) return false;
     const id = unit.ids[index] ?? 0;
     const samples = samplesOf(unit, index) - own;
     const series = seriesOf(reader, unit.piece, id);
@@ -121,7 +130,7 @@ function walkColumn(body: Body, unit: Unit, { series, id, column, own, marks }: 
     if (value === undefined) {
       if (present && marking) body.mark(series, at);
     } else if (left > 0) left--;
-    else if (!body.add(series, at, value)) return false;
+    else if (!body.add(series, at, value, id)) return false;
     else marking = true;
     present = value !== undefined;
   }
@@ -131,7 +140,7 @@ function walkColumn(body: Body, unit: Unit, { series, id, column, own, marks }: 
 type Body = {
   readonly tally: Tally;
   /** False where the body ends before this sample. */
-  add(series: EncodedSeries, at: number, value: number): boolean;
+  add(series: EncodedSeries, at: number, value: number, id: number): boolean;
   /** A marker that finds no place is left out: the receiver then ends the series some minutes later. */
   mark(series: EncodedSeries, at: number): void;
   finish(): ReturnType<SampleEncoder["finish"]>;
@@ -158,7 +167,7 @@ function createBody({ query, make }: Reading): Body {
 
   return {
     tally,
-    add(series, at, value) {
+    add(series, at, value, id) {
       if (tally.records >= recordsMax) return false;
       // Only in a unit that was begun before this one had expired.
       if (at < cutoffAt) tally.expired++;
@@ -166,6 +175,7 @@ function createBody({ query, make }: Reading): Body {
         try {
           if (!enter(series, at, value)) return false;
           countRecord(tally, at, () => textOf(series, at, value));
+          countSeries(tally, id);
         } catch (error) {
           if (!(error instanceof EncodeError)) throw error;
           tally.rejected++;

@@ -37,6 +37,8 @@ export type BatchQuery = Ordinals & {
   readonly recordsMax: number;
   readonly bytesMax: number;
   readonly spanMaxMs: number;
+  /** Of metrics: the body ends with the series that it begins with. */
+  readonly oneSeries?: boolean;
   /** Records before this have expired: they come as a batch of their own, without a body. Epoch milliseconds. */
   readonly cutoffAt: number;
   readonly now: number;
@@ -57,6 +59,8 @@ export type Batch = Ordinals & {
   readonly rejected: number;
   readonly rejectedMessage?: string;
   readonly markers: number;
+  /** Of metrics: the number of the series that all records of the body are of, where they are of one. */
+  readonly series?: number;
   readonly body?: Uint8Array<ArrayBuffer>;
   readonly rawBytes: number;
   /** Times of the records in the body; 0 without one. */

@@ -119,11 +119,11 @@ describe("Prometheus without a window", () => {
   test("refuses what is out of order or another value of the same time, and says which", async () => {
     const { send } = receiver.sink();
     expect(await send([one("known", [now - 5 * second, 1])])).toEqual({
-      ...{ kind: "refused", code: "400", reason: "4xx" },
+      ...{ kind: "refused", code: "400", reason: "too_old" },
       message: expect.stringMatching(/^HTTP 400: out of order sample/),
     });
     expect(await send([one("known", [now, 3])])).toEqual({
-      ...{ kind: "refused", code: "400", reason: "4xx" },
+      ...{ kind: "refused", code: "400", reason: "too_old" },
       message: expect.stringMatching(/^HTTP 400: duplicate sample for timestamp/),
     });
     expect(await send([one("known", [now, 2])])).toMatchObject({ kind: "stored" });
