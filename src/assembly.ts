@@ -14,6 +14,7 @@ import { createFilter } from "./filter.ts";
 import { createFlowLog, type FlowLog } from "./flow-log.ts";
 import type { Forwarder } from "./forward/forwarder.ts";
 import { openForwarding } from "./forwarding.ts";
+import type { Guard } from "./guard.ts";
 import { type History, openHistory } from "./history.ts";
 import { createDnsNames, type DnsNames } from "./identity/dns.ts";
 import { importRows, rowsImported } from "./import-rows.ts";
@@ -41,10 +42,12 @@ export type Surroundings = {
   readonly counts: RequestCounts;
   /** Goes on with what it has admitted when other parts are opened anew. */
   readonly throttle: Throttle;
-  readonly openBackend: (config: Config) => Promise<Backend>;
+  readonly openBackend: (config: Config, log: Log) => Promise<Backend>;
   readonly configStatus: () => ConfigStatus;
   /** Loads what the SQLite addon needs from outside itself; files go into this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
+  /** Absent where modes of files say enough. */
+  readonly guard?: Guard | undefined;
   /** A directory of the service manager that goes with the process. */
   readonly runtimeDir: string | undefined;
 };
@@ -257,6 +260,23 @@ function outletsOf(options: {
   };
 }
 
+/** Of parts that were disposed of together, each of which may have failed: the first failure first. */
+const failuresIn = (error: unknown): readonly string[] =>
+  error instanceof SuppressedError
+    ? [...failuresIn(error.suppressed), ...failuresIn(error.error)]
+    : [errorText(error)];
+
+/** What the platform cannot give back keeps neither the other parts from closing nor the next ones from opening. */
+async function closeBackend(backend: Backend, log: Log): Promise<void> {
+  try {
+    await backend[Symbol.asyncDispose]();
+  } catch (error) {
+    log.warn("the backend did not close as it should; all else goes on", {
+      error: failuresIn(error).join("; "),
+    });
+  }
+}
+
 /** Throws when a part cannot be opened; then those before it are closed again. */
 export async function assemble(settings: Settings, surroundings: Surroundings): Promise<Assembly> {
   const { log, now, throttle } = surroundings;
@@ -272,7 +292,7 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
   const streams = undo.use(openStreams(history, config.api.streamsMax, log));
   const names = createDnsNames({ namesMax: config.dns.namesMax });
   const flowLog = config.flowLog.enabled ? undo.use(openFlowLog(config, surroundings, names)) : undefined;
-  const backend = undo.use(await surroundings.openBackend(config));
+  const backend = undo.adopt(await surroundings.openBackend(config, log), (open) => closeBackend(open, log));
   const admission = createAdmission({ throttle, filter: filterOf(settings) });
   throttle.apply(settings.throttle);
   const scrapes = createScrapes({ settings: () => live });

@@ -6,6 +6,7 @@ import { streamOutput } from "./cli/output.ts";
 import { runProgram } from "./cli/program.ts";
 import type { Services, World } from "./cli/world.ts";
 import type { Config } from "./config-schema.ts";
+import type { Guard } from "./guard.ts";
 import { errorText, writeStderr } from "./log.ts";
 import { createNotifier, type Notifier } from "./sd-notify.ts";
 import type { Backend } from "./snapshot.ts";
@@ -66,6 +67,16 @@ function openBackend(config: Config): Promise<Backend> {
 async function openServices(): Promise<Services> {
   const { openFoveaService } = await import("../windows/service.ts");
   return openFoveaService({ version: build.version });
+}
+
+async function windowsGuard(): Promise<Guard> {
+  const { openGuard } = await import("../windows/guard.ts");
+  return openGuard();
+}
+
+async function shutdownSignal(): Promise<AbortSignal> {
+  const { openShutdownSignal } = await import("../windows/console-control.ts");
+  return openShutdownSignal();
 }
 
 /** Everywhere else the addon has all it needs. */
@@ -130,7 +141,7 @@ const code = await runProgram(process.argv.slice(2), {
   openBackend,
   loadAddonLibraries,
   notifier: await openNotifier(),
-  ...(process.platform === "win32" ? { openServices } : {}),
+  ...(process.platform === "win32" ? { openServices, shutdownSignal, guard: await windowsGuard() } : {}),
   ...(process.stdin.isTTY ? { keyboard: keyboardOf(process.stdin) } : {}),
 });
 process.exit(code);

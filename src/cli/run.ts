@@ -172,12 +172,20 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
     }),
     openBackend,
     loadAddonLibraries: world.loadAddonLibraries,
+    guard: world.guard,
     configStatus: status.status,
     runtimeDir: world.env["RUNTIME_DIRECTORY"]?.split(":")[0],
   };
   await runAll({ world, log, surroundings, poll, status }, first);
   log.info("stopped");
   log.flush();
+}
+
+/** Of a console that goes, and of a container that is stopped, no signal tells everywhere. */
+async function runInConsole(world: World, options: RunOptions): Promise<void> {
+  const { stop, shutdownSignal } = world;
+  const shutdown = shutdownSignal === undefined ? [] : [await shutdownSignal()];
+  await runAppliance({ ...world, stop: AbortSignal.any([stop, ...shutdown]) }, options, terminal);
 }
 
 /** The flags of a run, which a service is installed with too. */
@@ -195,5 +203,5 @@ export function addRun(program: Command, world: World): void {
   const verb = program
     .command("run")
     .description("observe this machine and serve what is seen, until stopped");
-  addRunFlags(verb).action((options: RunOptions) => runAppliance(world, options, terminal));
+  addRunFlags(verb).action((options: RunOptions) => runInConsole(world, options));
 }

@@ -4,6 +4,7 @@ import { mkdtempSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openLibrary, utf16 } from "../../windows/system.ts";
+import { whenFree } from "./when-free.ts";
 
 export type StubSettings = Readonly<Record<string, string | number>>;
 
@@ -28,7 +29,7 @@ export function openHnsStub(): HnsStub {
   const set = (settings: StubSettings): void => {
     const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
     writeFileSync(`${file}.part`, lines.join(""));
-    renameSync(`${file}.part`, file);
+    whenFree(() => renameSync(`${file}.part`, file)); // A thread that nobody waits for may be reading it.
   };
   set({});
   setEnvironment("FOVEA_STUB_HNS", file);
@@ -36,7 +37,7 @@ export function openHnsStub(): HnsStub {
     set,
     file,
     [Symbol.dispose]() {
-      unlinkSync(file);
+      whenFree(() => unlinkSync(file));
       rmdirSync(dir); // Not rmSync, whose way to remove a tree wine does not have.
     },
   };
