@@ -13,6 +13,7 @@ import { createFilter } from "./filter.ts";
 import { createFlowLog, type FlowLog } from "./flow-log.ts";
 import type { Forwarder } from "./forward/forwarder.ts";
 import { openForwarding } from "./forwarding.ts";
+import type { Guard } from "./guard.ts";
 import { type History, openHistory } from "./history.ts";
 import type { DnsNames } from "./identity/dns.ts";
 import { importRows, rowsImported } from "./import-rows.ts";
@@ -45,6 +46,8 @@ export type Surroundings = {
   readonly configStatus: () => ConfigStatus;
   /** Loads what the SQLite addon needs from outside itself; files go into this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
+  /** Absent where modes of files say enough. */
+  readonly guard?: Guard | undefined;
   /** A directory of the service manager that goes with the process. */
   readonly runtimeDir: string | undefined;
 };

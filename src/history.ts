@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import type { Config } from "./config-schema.ts";
+import type { Guard } from "./guard.ts";
 import { errorText, type Log } from "./log.ts";
 import { noStore } from "./no-store.ts";
 import type { Part } from "./store/part.ts";
@@ -30,6 +31,7 @@ export type HistoryOptions = {
   readonly runtimeDir: string | undefined;
   /** Loads what the SQLite addon needs from outside itself; files go into this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
+  readonly guard?: Guard | undefined;
 };
 
 /** Throws when another process has the store, or a newer version wrote it; without SQLite there is a store of nothing. */
@@ -59,15 +61,16 @@ export async function openHistory(options: HistoryOptions): Promise<History> {
 }
 
 async function openRows(
-  { config, log, now, runtimeDir, loadAddonLibraries }: HistoryOptions,
+  { config, log, now, runtimeDir, loadAddonLibraries, guard }: HistoryOptions,
   parts: readonly Part[],
 ): Promise<{ readonly store: Store; readonly nativeBinding?: string | undefined }> {
   const { dataDir, store } = config;
   const { bytesMax, ageMax } = store;
   let nativeBinding: string | undefined;
+  guard?.enterDataDir(dataDir);
   try {
     await loadAddonLibraries(join(dataDir, "native"));
-    nativeBinding = await unpackAddon({ dirs: addonDirs({ dataDir, runtimeDir }) });
+    nativeBinding = await unpackAddon({ dirs: addonDirs({ dataDir, runtimeDir }), guard });
   } catch (error) {
     // No directory takes the addon, so there is no SQLite: the scrape goes on without.
     const problem = errorText(error);

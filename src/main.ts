@@ -6,7 +6,8 @@ import { keyboardOf } from "./cli/keyboard.ts";
 import { streamOutput } from "./cli/output.ts";
 import { runProgram } from "./cli/program.ts";
 import type { Services, World } from "./cli/world.ts";
-import { errorText, writeStderr } from "./log.ts";
+import type { Guard } from "./guard.ts";
+import { errorText, type Log, writeStderr } from "./log.ts";
 import type { ObservingConfig } from "./observing.ts";
 import { createNotifier, type Notifier } from "./sd-notify.ts";
 import type { Backend } from "./snapshot.ts";
@@ -53,7 +54,7 @@ async function openLinux({
   });
 }
 
-async function openWindows({ dataDir, interfaces, windows }: ObservingConfig): Promise<Backend> {
+async function openWindows({ dataDir, interfaces, windows }: ObservingConfig, log?: Log): Promise<Backend> {
   const { openWindowsBackend } = await import("../windows/backend.ts");
   const { hnsEvery, hnsTimeout, endpointsMax, vfpEvery, vfpTimeout, pktmonEvery } = windows;
   return openWindowsBackend({
@@ -62,18 +63,29 @@ async function openWindows({ dataDir, interfaces, windows }: ObservingConfig): P
     vfp: windows.vfp ? { everyMs: vfpEvery, timeoutMs: vfpTimeout } : undefined,
     pktmon: windows.pktmon ? { everyMs: pktmonEvery, timeoutMs: vfpTimeout } : undefined,
     stateDirectory: dataDir,
+    log,
   });
 }
 
-function openBackend(config: ObservingConfig): Promise<Backend> {
+function openBackend(config: ObservingConfig, log?: Log): Promise<Backend> {
   if (process.platform === "linux") return openLinux(config);
-  if (process.platform === "win32") return openWindows(config);
+  if (process.platform === "win32") return openWindows(config, log);
   throw new Error(`there is no backend for ${process.platform}; play a recording with run --replay FILE`);
 }
 
 async function openServices(): Promise<Services> {
   const { openFoveaService } = await import("../windows/service.ts");
   return openFoveaService({ version: build.version });
+}
+
+async function windowsGuard(): Promise<Guard> {
+  const { openGuard } = await import("../windows/guard.ts");
+  return openGuard();
+}
+
+async function shutdownSignal(): Promise<AbortSignal> {
+  const { openShutdownSignal } = await import("../windows/console-control.ts");
+  return openShutdownSignal();
 }
 
 /** Everywhere else the addon has all it needs. */
@@ -146,7 +158,7 @@ const code = await runProgram(process.argv.slice(2), {
   openBackend,
   loadAddonLibraries,
   notifier: await openNotifier(),
-  ...(process.platform === "win32" ? { openServices } : {}),
+  ...(process.platform === "win32" ? { openServices, shutdownSignal, guard: await windowsGuard() } : {}),
   ...(process.stdin.isTTY ? { keyboard: keyboardOf(process.stdin) } : {}),
 });
 process.exit(code);

@@ -35,24 +35,35 @@ export function createObserving(options: {
   return { backend, names, node: createNode({ names, now }), packetDeltas: createPacketDeltas() };
 }
 
+/** Of parts that were disposed of together, each of which may have failed: the first failure first. */
+const failuresIn = (error: unknown): readonly string[] =>
+  error instanceof SuppressedError
+    ? [...failuresIn(error.suppressed), ...failuresIn(error.error)]
+    : [errorText(error)];
+
+/** What the platform cannot give back keeps neither the other parts from closing nor the next ones from opening. */
+async function closeBackend(backend: Backend, log: Log): Promise<void> {
+  try {
+    await backend[Symbol.asyncDispose]();
+  } catch (error) {
+    log.warn("the backend did not close as it should; all else goes on", {
+      error: failuresIn(error).join("; "),
+    });
+  }
+}
+
 export type ObservingKeeper = Kept<ObservingConfig, Observing>;
 
 export const keepObserving = (options: {
-  readonly openBackend: (config: ObservingConfig) => Promise<Backend>;
+  readonly openBackend: (config: ObservingConfig, log: Log) => Promise<Backend>;
   readonly now: () => number;
   readonly log: Log;
 }): ObservingKeeper =>
   createKept<ObservingConfig, Observing>({
     keyOf,
     open: async (config) => {
-      const backend = await options.openBackend(config);
+      const backend = await options.openBackend(config, options.log);
       return createObserving({ backend, namesMax: config.dns.namesMax, now: options.now });
     },
-    close: async ({ backend }) => {
-      try {
-        await backend[Symbol.asyncDispose]();
-      } catch (error) {
-        options.log.error("a part that observes did not close", { error: errorText(error) });
-      }
-    },
+    close: ({ backend }) => closeBackend(backend, options.log),
   });

@@ -98,19 +98,19 @@ export function backendContract(options: {
       }
     });
 
+    // That of a collector which goes on waiting never comes: the limit of the test ends it.
     test("keeps no one waiting after an abort", async () => {
       await using backend = await open();
-      const outcomes = backend.collectors.map(async ({ collect }) => {
+      const outcomes = backend.collectors.map(async ({ name: collector, collect }) => {
         try {
           await collect(AbortSignal.abort(new Error("stop")));
+          return { collector, ok: true };
         } catch (error) {
-          expect(error).toBeInstanceOf(Error);
+          return { collector, ok: error instanceof Error };
         }
-        return "answered";
       });
-      const waited = Bun.sleep(20_000).then(() => "kept waiting");
-      for (const outcome of outcomes) expect(await Promise.race([outcome, waited])).toBe("answered");
-    });
+      expect((await Promise.all(outcomes)).filter(({ ok }) => !ok)).toEqual([]);
+    }, 15_000);
 
     test("hands over what is left once, before it closes", async () => {
       await using backend = await open();

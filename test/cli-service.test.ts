@@ -15,9 +15,9 @@ function fakeServices(changed: Partial<Services> = {}) {
   const services: Services = {
     checkInstall: () => undefined,
     checkConfigFile: () => undefined,
-    install: (args) => {
-      asked.push(`install ${args.join(" ")}`);
-      return [];
+    install: ({ args, takeOver }) => {
+      asked.push(`install ${args.join(" ")}${takeOver ? ", taking over" : ""}`);
+      return Promise.resolve([]);
     },
     uninstall: () => Promise.resolve(true),
     start: () => Promise.resolve(running),
@@ -68,8 +68,23 @@ describe("install", () => {
     expect(asked).toEqual([`install service run ${paths.join(" ")} --replay-loop`]);
   });
 
+  test("takes over the service that is there when it is told to, and says where the store will be", async () => {
+    const given: unknown[] = [];
+    const { run } = fakeServices({
+      install: ({ args, dataDir, takeOver }) => {
+        given.push({ args, dataDir, takeOver });
+        return Promise.resolve([]);
+      },
+    });
+    expect(await run("install", "--take-over", "--data-dir", "/data")).toMatchObject({ code: 0, err: "" });
+    const args = ["service", "run", "--data-dir", "/data"];
+    expect(given).toEqual([{ args, dataDir: "/data", takeOver: true }]);
+  });
+
   test("says what could not be set", async () => {
-    const { run } = fakeServices({ install: () => ["the delayed start could not be set: why"] });
+    const { run } = fakeServices({
+      install: () => Promise.resolve(["the delayed start could not be set: why"]),
+    });
     const { out } = await run("install");
     expect(out).toBe(
       "Fovea is installed and starts with Windows; start it now: fovea service start\n" +

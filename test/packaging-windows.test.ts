@@ -103,17 +103,28 @@ describe("the installer", () => {
     expect(values("CustomAction", "Action", "Type")).toEqual({
       InstallService: String(byProgram + deferredAsSystem),
       UndoInstallService: String(byPath + undo),
+      StopService: String(byProgram + deferredAsSystem + whateverItSays),
       RemoveService: String(byProgram + deferredAsSystem + whateverItSays),
       UndoRemoveService: String(byProgram + undo),
     });
     expect(values("CustomAction", "Action", "Target")).toEqual({
-      InstallService: 'service install --config "[DATADIR]fovea.yaml"',
+      InstallService: 'service install --take-over --config "[DATADIR]fovea.yaml"',
       UndoInstallService: '"[System64Folder]sc.exe" delete Fovea',
+      StopService: "service stop",
       RemoveService: "service uninstall",
-      UndoRemoveService: 'service install --config "[DATADIR]fovea.yaml"',
+      UndoRemoveService: 'service install --take-over --config "[DATADIR]fovea.yaml"',
     });
-    // Start at installation; stop and delete at both.
-    expect(values("ServiceControl", "Name", "Event")).toEqual({ Fovea: String(1 + 2 + 8 + 32 + 128) });
+    // Start at installation, stop at both; deleting is for the program alone, and not when another version comes.
+    expect(values("ServiceControl", "Name", "Event")).toEqual({ Fovea: String(1 + 2 + 32) });
+    const HKLM = "2";
+    expect(table("RegLocator")).toEqual([
+      expect.objectContaining({
+        Root: HKLM,
+        Key: "SYSTEM\\CurrentControlSet\\Services\\Fovea",
+        Name: "ImagePath",
+      }),
+    ]);
+    expect(table("AppSearch").map((row) => row["Property"])).toEqual(["SERVICEFOUND"]);
   });
 
   test("every action stands where it works", () => {
@@ -129,7 +140,8 @@ describe("the installer", () => {
       "RemoveExistingProducts",
       "ProcessComponents",
     );
-    between("StopServices", "UndoRemoveService", "RemoveService", "DeleteServices", "RemoveFiles");
+    between("AppSearch", "InstallInitialize");
+    between("StopServices", "StopService", "UndoRemoveService", "RemoveService", "RemoveFiles");
     between(
       "CreateFolders",
       "InstallFiles",
@@ -140,10 +152,11 @@ describe("the installer", () => {
     );
     const conditions = values("InstallExecuteSequence", "Action", "Condition");
     expect(conditions).toMatchObject({
-      RemoveService: "Installed",
-      UndoRemoveService: "Installed",
+      StopService: "Installed",
+      RemoveService: 'REMOVE~="ALL" AND NOT UPGRADINGPRODUCTCODE',
+      UndoRemoveService: 'REMOVE~="ALL" AND NOT UPGRADINGPRODUCTCODE',
       InstallService: 'NOT REMOVE~="ALL"',
-      UndoInstallService: 'NOT REMOVE~="ALL"',
+      UndoInstallService: 'NOT REMOVE~="ALL" AND NOT SERVICEFOUND',
     });
   });
 

@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import {
   closeSync,
+  constants,
   copyFileSync,
   existsSync,
   globSync,
@@ -158,6 +159,15 @@ export function compileStub(source: string): string {
 function place(from: string, to: string): void {
   if (lstatSync(to, { throwIfNoEntry: false }) !== undefined) unlinkSync(to);
   copyFileSync(from, to);
+}
+
+/** Where a service may be run from: the way to the checkout may be open to all users. Returns its path on this machine. */
+export function installProgram(wine: Pick<Wine, "drive">, exe: string): string {
+  const directory = join(wine.drive, "Program Files/Fovea");
+  mkdirSync(directory, { recursive: true });
+  const made = join(directory, basename(exe));
+  copyFileSync(exe, made, constants.COPYFILE_FICLONE);
+  return made;
 }
 
 type RunOptions = {

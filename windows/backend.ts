@@ -2,6 +2,7 @@
 // which no polling has.
 
 import { join } from "node:path";
+import { errorText, type Log } from "../src/log.ts";
 import type { Backend, Collector } from "../src/snapshot.ts";
 import { openEndpoints } from "./endpoints.ts";
 import { openIpCollectors } from "./ip-collectors.ts";
@@ -23,6 +24,8 @@ export type WindowsOptions = {
   readonly stateDirectory: string;
   /** Milliseconds; never go back. */
   readonly elapsedMs?: () => number;
+  /** Hears what went wrong while nobody collects. */
+  readonly log?: Pick<Log, "warn"> | undefined;
 };
 
 /** A packet that the switch drops is one in pktmon's counts as well: the drops of the node come from one of the two. */
@@ -47,15 +50,19 @@ function dropsOfOne(pktmon: Collector, endpoints: Collector): readonly Collector
   ];
 }
 
+const sessionLeft =
+  "a session of pktmon may still run: the next run with windows.pktmon takes it over, and pktmon stop ends it";
+
 export function openWindowsBackend(options: WindowsOptions): Backend {
-  const { interfaces, hns, vfp, pktmon, stateDirectory, elapsedMs = () => performance.now() } = options;
+  const { interfaces, hns, vfp, pktmon, stateDirectory, elapsedMs = () => performance.now(), log } = options;
   const undo = new AsyncDisposableStack();
   const { collector } = undo.use(openEndpoints({ hns, vfp, elapsedMs }));
   const marker = join(stateDirectory, "pktmon-session");
+  const left = (error: unknown): void => log?.warn(sessionLeft, { error: errorText(error) });
   const switched =
     pktmon === undefined
       ? [collector]
-      : dropsOfOne(undo.use(createPktmon({ ...pktmon, elapsedMs, marker })), collector);
+      : dropsOfOne(undo.use(createPktmon({ ...pktmon, elapsedMs, marker, left })), collector);
   return {
     collectors: [...switched, ...openIpCollectors({ interfaces, elapsedMs })],
     [Symbol.asyncDispose]: () => undo.disposeAsync(),

@@ -100,18 +100,33 @@ export function createEndpointCounters(): EndpointCounters {
   };
 }
 
+/** A count that is read while it goes up may be a little less than before; one at half of it or below began anew. */
+const beganAnew = (before: bigint | undefined, count: bigint | undefined): boolean =>
+  before !== undefined && count !== undefined && before > 0n && 2n * count <= before;
+
 /**
- * Adds to the sums what was counted since the last reading, and takes the counts as the last ones; tells whether a counter
- * fell. Counters that were not known begin at their present counts when `fromNow`, else at 0.
+ * `counts` are all that one source tells of an endpoint, and begin anew together: one that did speaks for those that have
+ * passed their last value since.
+ */
+function resetGroup(last: Counts, counts: Counts): boolean {
+  if (!counts.some((count, number) => beganAnew(last[number], count))) return false;
+  for (const [number, before] of last.entries()) if (before !== undefined) last[number] = 0n;
+  return true;
+}
+
+/**
+ * Adds to the sums what was counted since the last reading, and takes the counts as the last ones; tells whether they
+ * began anew, and then adds all of them. A smaller fall adds nothing: the last value stands until it is passed. Counters
+ * that were not known begin at their present counts when `fromNow`, else at 0.
  */
 export function advance(sums: Counts, last: Counts, counts: Counts, fromNow: boolean): boolean {
-  let fell = false;
+  const reset = resetGroup(last, counts);
   for (const [number, count] of counts.entries()) {
     if (count === undefined) continue;
-    const before = last[number] ?? (fromNow ? count : 0n);
+    const before = last[number] ?? (fromNow && !reset ? count : 0n);
+    if (count < before) continue;
     last[number] = count;
-    if (count < before) fell = true;
-    add(sums, number, count < before ? count : count - before);
+    add(sums, number, count - before);
   }
-  return fell;
+  return reset;
 }

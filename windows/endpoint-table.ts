@@ -52,12 +52,13 @@ function sourcesOf(lives: readonly Life[]): EndpointUse["sources"] {
 /** The lives of endpoints: present ones, and as many that are gone, of which the latest stay. */
 function createLives(endpointsMax: number) {
   const lives = new Map<string, Life>(); // Those that are gone come first, the longest gone at the head.
-  let unread: ReadonlySet<string> = new Set();
+  let old: ReadonlySet<string> = new Set();
   let readings = 0;
   let replaced = 0;
 
+  const isOld = (id: string): boolean => readings === 0 || old.has(id);
   const start = ({ id }: EndpointReading): Life => ({
-    old: readings === 0 || unread.has(id),
+    old: isOld(id),
     place: "",
     own: [],
     ofSwitch: [],
@@ -88,10 +89,10 @@ function createLives(endpointsMax: number) {
         return { endpoint, life };
       });
     },
-    /** Ends a reading. */
-    settle(presentCount: number, unreadIds: readonly string[]): void {
+    /** Ends a reading. One that waits is as old as it was when it was first listed. */
+    settle(presentCount: number, unread: readonly string[], waiting: readonly string[]): void {
+      old = new Set([...unread, ...waiting.filter(isOld)]);
       readings += 1;
-      unread = new Set(unreadIds);
       for (const id of lives.keys()) {
         if (lives.size <= presentCount + endpointsMax) break;
         lives.delete(id);
@@ -131,15 +132,15 @@ export function createEndpointTable({ endpointsMax }: { readonly endpointsMax: n
     };
   };
   return {
-    take({ endpoints, remote, overflow, failures, unread = [] }, switches) {
+    take({ endpoints, remote, overflow, failures, unread = [], waiting = [] }, switches) {
       const present = lives.follow(endpoints);
       const series = present.map(({ endpoint, life }) => {
-        const fell = advance(sums, life.own, counters.ofEndpoint(endpoint), life.old);
-        const switchFell = advanceSwitch(life, endpoint.switch ?? switches.get(endpoint.id));
-        if (fell || switchFell) resets += 1;
+        const reset = advance(sums, life.own, counters.ofEndpoint(endpoint), life.old);
+        const switchReset = advanceSwitch(life, endpoint.switch ?? switches.get(endpoint.id));
+        if (reset || switchReset) resets += 1;
         return seriesOf(endpoint, life);
       });
-      lives.settle(endpoints.length, unread);
+      lives.settle(endpoints.length, unread, waiting);
       const use = { local: endpoints.length, remote, overflow, resets, replaced: lives.replaced() };
       const sources = sourcesOf(present.map(({ life }) => life));
       return { ...totals(), endpoints: series, endpointUse: { ...use, sources, failures } };

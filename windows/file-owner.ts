@@ -128,6 +128,9 @@ export function administrator(): string | undefined {
   return member[0] === 0 ? undefined : tokenUser();
 }
 
+/** A service without an account of its own, or a HostProcess container. */
+export const isSystem = (sid: string | undefined): boolean => sid === system;
+
 /** `self` is administrator(): the user of this process, if that may do everything anyway. */
 export const trustedOwner = (sid: string, self: string | undefined): boolean =>
   [system, administrators, trustedInstaller].includes(sid) || sid === self;

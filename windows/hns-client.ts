@@ -21,7 +21,10 @@ export type HnsReply =
   | { readonly source: HnsFailure; readonly message: string };
 
 export type HnsClient = AsyncDisposable & {
-  /** Throws in one line what is wrong, the reason of the signal, or that an earlier reading is still at work. */
+  /**
+   * Throws in one line what is wrong, the reason of the signal, or that an earlier reading is still at work. A reading
+   * that came to its end after its deadline is what the next call gives.
+   */
   read(signal: AbortSignal): Promise<HnsReading>;
 };
 
@@ -39,20 +42,28 @@ export type HnsClientOptions = {
 const entryPoint = (): URL =>
   new URL(Bun.isStandaloneExecutable ? "./windows/hns-worker.ts" : "./hns-worker.ts", import.meta.url);
 
-type Pending = PromiseWithResolvers<HnsReply> & { readonly sinceMs: number };
+type Pending = PromiseWithResolvers<HnsReply> & {
+  readonly sinceMs: number;
+  /** Who asked waits no longer. */
+  left: boolean;
+};
 
 /** The worker stops a little before nobody waits for it any longer, so that its report of how far it came is heard. */
 const budgetOf = (timeoutMs: number): number => timeoutMs * 0.9;
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
 
-/** A worker that asks one question at a time. `busySinceMs` is undefined as soon as it has answered, or is gone. */
+/**
+ * A worker that asks one question at a time. `busySinceMs` is undefined as soon as it has answered, or is gone. What it
+ * answers when nobody waits any longer is kept: one reply, because nothing more is asked before it is taken.
+ */
 function createAsker(entry: URL, elapsedMs: () => number) {
   let worker: Worker | undefined;
   let pending: Pending | undefined;
+  let late: HnsReply | undefined;
 
   const answer = (reply: HnsReply): void => {
-    pending?.resolve(reply); // Nobody hears it after the deadline.
+    pending?.resolve(reply);
     pending = undefined;
   };
   const start = (): Worker => {
@@ -63,7 +74,10 @@ function createAsker(entry: URL, elapsedMs: () => number) {
       worker = undefined;
       answer({ source: "hns-worker", message: `the worker that asks HNS is gone: ${problem}` });
     };
-    started.addEventListener("message", ({ data }: MessageEvent<HnsReply>) => answer(data));
+    started.addEventListener("message", ({ data }: MessageEvent<HnsReply>) => {
+      if (pending?.left === true) late = data;
+      answer(data);
+    });
     started.addEventListener("error", ({ message }) => {
       gone(message.replace(/\s+/g, " "));
       started.terminate();
@@ -74,11 +88,19 @@ function createAsker(entry: URL, elapsedMs: () => number) {
   return {
     busySinceMs: (): number | undefined => pending?.sinceMs,
     ask(question: HnsQuestion): Promise<HnsReply> {
-      pending = { ...Promise.withResolvers<HnsReply>(), sinceMs: elapsedMs() };
+      pending = { ...Promise.withResolvers<HnsReply>(), sinceMs: elapsedMs(), left: false };
       const { promise } = pending;
       worker ??= start();
       worker.postMessage(question);
       return promise;
+    },
+    leave(): void {
+      if (pending !== undefined) pending.left = true;
+    },
+    takeLate(): HnsReply | undefined {
+      const reply = late;
+      late = undefined;
+      return reply;
     },
     /** Waits for no call that hangs: the thread ends with it, or with the process. */
     stop(): void {
@@ -118,6 +140,15 @@ export function createHnsClient(options: HnsClientOptions): HnsClient {
   };
   let closed = false;
 
+  const askWithin = async (signal: AbortSignal): Promise<HnsReply> => {
+    const asked = asker.ask({ library, endpointsMax, budgetMs: budgetOf(timeoutMs) });
+    try {
+      return await within(asked, timeoutMs, signal);
+    } catch (error) {
+      asker.leave();
+      throw error;
+    }
+  };
   const ask = async (signal: AbortSignal): Promise<HnsFindings> => {
     const busySinceMs = asker.busySinceMs();
     if (busySinceMs !== undefined) {
@@ -125,8 +156,7 @@ export function createHnsClient(options: HnsClientOptions): HnsClient {
       const message = `HNS is still at work since ${since} on what it was asked before; is the service hns at work?`;
       throw new HnsReadingError("hns-deadline", message);
     }
-    const asked = asker.ask({ library, endpointsMax, budgetMs: budgetOf(timeoutMs) });
-    const reply = await within(asked, timeoutMs, signal);
+    const reply = asker.takeLate() ?? (await askWithin(signal));
     if ("message" in reply) throw new HnsReadingError(reply.source, reply.message);
     count(reply.failed);
     return reply.findings;

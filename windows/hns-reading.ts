@@ -1,7 +1,13 @@
 // One reading of HNS: the list of endpoints, then the counts of each. Runs in the worker; `get` may block.
 
 import type { EndpointReading } from "./counters.ts";
-import { HnsError, type ListedEndpoint, parseEndpoints, parseStatistics } from "./hns-parse.ts";
+import {
+  type EndpointCounts,
+  HnsError,
+  type ListedEndpoint,
+  parseEndpoints,
+  parseStatistics,
+} from "./hns-parse.ts";
 import { win32CodeOf } from "./system.ts";
 
 /** What a reading may fail of: the list, the counts of one endpoint, the time that it may take, the worker itself. */
@@ -10,12 +16,15 @@ export type HnsFailure = (typeof hnsFailures)[number];
 
 /** What one reading found. */
 export type HnsFindings = {
+  /** Those that it did not come to have the counts that were read of them last. */
   readonly endpoints: readonly EndpointReading[];
   readonly remote: number;
   /** Local endpoints beyond the bound: they are not read. */
   readonly overflow: number;
   /** Ids of local endpoints that are there, but are not in this reading: beyond the bound, or their counts failed. */
   readonly unread?: readonly string[];
+  /** Ids of local endpoints that no reading has come to yet. */
+  readonly waiting?: readonly string[];
   readonly limits: readonly string[];
 };
 
@@ -58,17 +67,17 @@ function explained(error: HnsError): string {
   return `HNS refuses this account; run Fovea as SYSTEM or as an administrator (${error.message})`;
 }
 
-/** Those that were read before go first, so that none comes and goes with the order of the list. */
+/** What was last read of each endpoint within the bound, where anything was: the one that is asked next at the head. */
+type Turns = ReadonlyMap<string, EndpointCounts | undefined>;
+
+/** Those that had a turn before go first, so that none comes and goes with the order of the list. */
 function chooseEndpoints(
   local: readonly ListedEndpoint[],
-  known: ReadonlySet<string>,
+  turns: Turns,
   endpointsMax: number,
 ): { readonly chosen: readonly ListedEndpoint[]; readonly beyond: readonly ListedEndpoint[] } {
-  if (local.length <= endpointsMax) return { chosen: local, beyond: [] };
-  const ordered = [
-    ...local.filter(({ facts }) => known.has(facts.id)),
-    ...local.filter(({ facts }) => !known.has(facts.id)),
-  ];
+  const listed = new Map(local.map((endpoint) => [endpoint.facts.id, endpoint]));
+  const ordered = [...new Set([...turns.keys(), ...listed.keys()])].flatMap((id) => listed.get(id) ?? []);
   return { chosen: ordered.slice(0, endpointsMax), beyond: ordered.slice(endpointsMax) };
 }
 
@@ -81,27 +90,31 @@ function readList(get: (path: string) => string) {
   }
 }
 
+/** What came of those that were asked. One that is gone is in neither. */
 type Statistics = {
-  readonly endpoints: readonly EndpointReading[];
+  readonly read: ReadonlyMap<string, EndpointCounts>;
   readonly failed: readonly string[];
   readonly firstFailure: string;
+  /** Not asked: the time was over. */
+  readonly rest: readonly ListedEndpoint[];
 };
 
 function readStatistics(options: {
   readonly get: (path: string) => string;
   readonly chosen: readonly ListedEndpoint[];
-  /** Called before each request; throws when the time is over. */
-  readonly checkTime: (done: number) => void;
+  /** Looked at between two requests: none can be broken off. */
+  readonly isOver: () => boolean;
 }): Statistics {
-  const { get, chosen, checkTime } = options;
-  const endpoints: EndpointReading[] = [];
+  const { get, chosen, isOver } = options;
+  const read = new Map<string, EndpointCounts>();
   const failed: string[] = [];
   let firstFailure = "";
   for (const [index, { facts, spelling }] of chosen.entries()) {
-    checkTime(index);
+    // The first is asked however long the list took: else a slow list would keep all of them from being read for ever.
+    if (index > 0 && isOver()) return { read, failed, firstFailure, rest: chosen.slice(index) };
     const path = `/endpointstats/${spelling}`;
     try {
-      endpoints.push({ ...facts, ...parseStatistics(get(path), path) });
+      read.set(facts.id, parseStatistics(get(path), path));
     } catch (error) {
       if (!(error instanceof HnsError)) throw error;
       if (isDenied(error)) throw new HnsReadingError("hns-stats", explained(error));
@@ -110,25 +123,70 @@ function readStatistics(options: {
       failed.push(facts.id);
     }
   }
-  if (failed.length > 0 && endpoints.length === 0)
-    throw new HnsReadingError("hns-stats", `HNS gives no statistics of any endpoint: ${firstFailure}`);
-  return { endpoints, failed, firstFailure };
+  return { read, failed, firstFailure, rest: [] };
 }
 
-function limitsOf(overflow: number, endpointsMax: number, { failed, firstFailure }: Statistics): string[] {
+/** Those that were not asked are the next ones, with what was known of them; one that failed is not known any more. */
+const turnsAfter = ({ read, failed, rest }: Statistics, before: Turns): Turns =>
+  new Map([
+    ...rest.map(({ facts }) => [facts.id, before.get(facts.id)] as const),
+    ...failed.map((id) => [id, undefined] as const),
+    ...read,
+  ]);
+
+type Reading = Statistics & {
+  readonly chosen: readonly ListedEndpoint[];
+  readonly beyond: readonly ListedEndpoint[];
+  readonly waiting: readonly string[];
+  readonly tookMs: number;
+};
+
+const progressOf = ({ read, chosen, tookMs }: Reading): string =>
+  `HNS is slow: ${read.size} of ${chosen.length} endpoints were read in ${Math.round(tookMs)} ms`;
+
+function checkReading(reading: Reading): void {
+  const { read, failed, firstFailure, rest } = reading;
+  if (read.size > 0) return;
+  if (failed.length > 0)
+    throw new HnsReadingError("hns-stats", `HNS gives no statistics of any endpoint: ${firstFailure}`);
+  if (rest.length > 0) throw new HnsReadingError("hns-deadline", progressOf(reading));
+}
+
+function limitsOf(reading: Reading): readonly string[] {
+  const { chosen, beyond, failed, firstFailure, rest, waiting } = reading;
   const limits: string[] = [];
-  if (overflow > 0) limits.push(`${overflow} endpoints beyond the bound of ${endpointsMax} are in no count`);
+  if (beyond.length > 0)
+    limits.push(`${beyond.length} endpoints beyond the bound of ${chosen.length} are in no count`);
   if (failed.length > 0)
     limits.push(`the counts of ${failed.length} endpoints cannot be read; the first: ${firstFailure}`);
+  if (rest.length > 0) {
+    const none = waiting.length === 0 ? "" : `, ${waiting.length} of them have none yet`;
+    limits.push(`${progressOf(reading)}; the others come next and keep their last values${none}`);
+  }
   return limits;
 }
 
+function findingsOf(reading: Reading, turns: Turns, remote: number): HnsFindings {
+  const { chosen, beyond, failed, waiting } = reading;
+  return {
+    endpoints: chosen.flatMap(({ facts }) => {
+      const counts = turns.get(facts.id);
+      return counts === undefined ? [] : [{ ...facts, ...counts }];
+    }),
+    remote,
+    overflow: beyond.length,
+    unread: [...failed, ...beyond.map(({ facts }) => facts.id)],
+    waiting,
+    limits: limitsOf(reading),
+  };
+}
+
 export type HnsReader = {
-  /** Throws HnsReadingError. */
+  /** Throws HnsReadingError where nothing was read. */
   read(get: (path: string) => string): { readonly findings: HnsFindings; readonly failed: HnsFailed };
 };
 
-/** Remembers which endpoints it read last. `budgetMs` is looked at between two requests: none can be broken off. */
+/** Ends a reading when its budget is spent, and begins the next one where it stopped, so that all get their turn. */
 export function createHnsReader(options: {
   readonly endpointsMax: number;
   readonly budgetMs: number;
@@ -136,32 +194,26 @@ export function createHnsReader(options: {
   readonly elapsedMs: () => number;
 }): HnsReader {
   const { endpointsMax, budgetMs, elapsedMs } = options;
-  let known: ReadonlySet<string> = new Set();
+  let turns: Turns = new Map();
   return {
     read(get) {
       const startMs = elapsedMs();
+      const tookMs = (): number => elapsedMs() - startMs;
       const { local, remote, malformed } = readList(get);
-      const { chosen, beyond } = chooseEndpoints(local, known, endpointsMax);
-      known = new Set(chosen.map(({ facts }) => facts.id));
-      const checkTime = (done: number): void => {
-        const tookMs = elapsedMs() - startMs;
-        if (tookMs <= budgetMs) return;
-        const progress = `${done} of ${chosen.length} endpoints`;
-        throw new HnsReadingError(
-          "hns-deadline",
-          `HNS is slow: ${progress} were read in ${Math.round(tookMs)} ms`,
-        );
-      };
-      const statistics = readStatistics({ get, chosen, checkTime });
+      const choice = chooseEndpoints(local, turns, endpointsMax);
+      const statistics = readStatistics({ get, chosen: choice.chosen, isOver: () => tookMs() > budgetMs });
+      turns = turnsAfter(statistics, turns);
+      const ids = statistics.rest.map(({ facts }) => facts.id);
+      const waiting = ids.filter((id) => turns.get(id) === undefined);
+      const reading = { ...choice, ...statistics, waiting, tookMs: tookMs() };
+      checkReading(reading);
       return {
-        findings: {
-          endpoints: statistics.endpoints,
-          remote,
-          overflow: beyond.length,
-          unread: [...statistics.failed, ...beyond.map(({ facts }) => facts.id)],
-          limits: limitsOf(beyond.length, endpointsMax, statistics),
+        findings: findingsOf(reading, turns, remote),
+        failed: {
+          "hns-list": malformed,
+          "hns-stats": statistics.failed.length,
+          "hns-deadline": ids.length > 0 ? 1 : 0,
         },
-        failed: { "hns-list": malformed, "hns-stats": statistics.failed.length },
       };
     },
   };

@@ -22,6 +22,14 @@ const openPdh = () =>
 
 type Pdh = ReturnType<typeof openPdh>["symbols"];
 
+let bound: Pdh | undefined;
+
+/** Bound once, for the life of the thread: what binding takes is not given back when a library is closed. */
+function boundPdh(): Pdh {
+  bound ??= openPdh().symbols;
+  return bound;
+}
+
 const moreData = 0x8000_07d2 | 0;
 const noData = 0x8000_07d5 | 0;
 const noObject = 0xc000_0bb8 | 0;
@@ -171,7 +179,7 @@ export type PerformanceCounters = Disposable & { read(): readonly PortSample[] }
 
 /** Undefined where no set of counters is of the switch. Throws LibraryError where there is no pdh.dll. */
 export function openPerformanceCounters(): PerformanceCounters | undefined {
-  const { symbols: pdh } = openPdh();
+  const pdh = boundPdh();
   const cell = addressCell();
   check(pdh.PdhOpenQueryW(null, 0n, cell), "No query of performance counters can be opened");
   const query = handleIn(cell);

@@ -10,7 +10,7 @@ export type PktmonSession = {
   /** Makes sure that a session of ours runs. `fresh`: its counters have nothing to do with those read before. */
   ensure(signal: AbortSignal): Promise<{ readonly fresh: boolean }>;
   counters(signal: AbortSignal): Promise<Uint8Array>;
-  /** Stops what was started here, unless somebody else's session has come in its place. */
+  /** Stops what was started here, unless somebody else's session has come in its place. What throws leaves the marker. */
   stop(): Promise<void>;
 };
 
@@ -50,6 +50,8 @@ const isIdle = (lines: readonly string[]): boolean =>
 export type PktmonSessionOptions = {
   readonly spawner: Spawner;
   readonly timeoutMs: number;
+  /** Aborts when nothing may take any longer, not even what is never broken off otherwise. */
+  readonly over: AbortSignal;
   /** A file that remembers a session of ours when this process is killed; without it, the next one takes it for another's. */
   readonly marker?: string | undefined;
 };
@@ -82,22 +84,26 @@ function createMark(path: string | undefined) {
 }
 
 export function createPktmonSession(options: PktmonSessionOptions): PktmonSession {
-  const { spawner, timeoutMs, marker } = options;
+  const { spawner, timeoutMs, over, marker } = options;
   const mark = createMark(marker);
 
-  const run = (list: readonly string[], signal?: AbortSignal): Promise<SpawnAnswer> =>
+  const run = (list: readonly string[], signal = over): Promise<SpawnAnswer> =>
     spawner.run({ file, arguments: list, timeoutMs, signal });
-  const must = async (list: readonly string[], signal?: AbortSignal): Promise<SpawnAnswer> => {
+  const must = async (list: readonly string[], signal = over): Promise<SpawnAnswer> => {
     const answer = await run(list, signal);
     if (answer.exitCode === 0) return answer;
     throw new Error(`${file} ${list.join(" ")} ended with ${answer.exitCode}: ${saidBy(answer)}`);
   };
-  const status = async (signal?: AbortSignal): Promise<readonly string[]> =>
-    linesOf(await must(["status"], signal));
+  /** An answer without a word is none: it must pass neither for no session nor for somebody else's. */
+  const status = async (signal = over): Promise<readonly string[]> => {
+    const lines = linesOf(await must(["status"], signal));
+    if (lines.length === 0) throw new Error(`${file} status printed nothing`);
+    return lines;
+  };
   /** The first of the commands whose options this version knows. */
   const firstKnown = async (
     commands: readonly (readonly string[])[],
-    signal?: AbortSignal,
+    signal = over,
   ): Promise<SpawnAnswer> => {
     for (const list of commands) {
       const answer = await run(list, signal);
@@ -105,7 +111,7 @@ export function createPktmonSession(options: PktmonSessionOptions): PktmonSessio
     }
     throw new NoSessionError(`This version of pktmon does not know ${commands[0]?.slice(1).join(" ")}.`);
   };
-  /** Not to be broken off: a session whose start nobody saw would stay behind. */
+  /** Not to be broken off before it is over: a session whose start nobody saw would stay behind. */
   const start = async (idle: string): Promise<void> => {
     const answer = await firstKnown(startings);
     if (answer.exitCode !== 0)

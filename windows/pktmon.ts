@@ -14,8 +14,13 @@ export type PktmonOptions = {
   readonly spawner?: Spawner;
   /** Path of a file of ours; see PktmonSessionOptions. */
   readonly marker?: string;
+  /** For the end in all; default 3 s. */
+  readonly endMs?: number;
+  /** Hears why a session may have been left behind at the end. */
+  readonly left?: (error: unknown) => void;
 };
 
+/** Its disposal never throws, and takes `endMs` at most. */
 export type Pktmon = AsyncDisposable &
   Collector & {
     /** Whether a round runs. */
@@ -46,15 +51,39 @@ const outcomeOf = (error: unknown): Last => {
   return { error };
 };
 
+/** A service that stops has 20 s for all of its parts. */
+const defaultEndMs = 3000;
+
+/** Of the time for the end: then what still runs is broken off, which may take time as well. */
+const overShare = 2 / 3;
+
+/** Stops the session; throws when the time is up, and breaks off what still runs a little before. */
+async function stopWithin(endMs: number, over: AbortController, stop: () => Promise<void>): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  const breaking = setTimeout(() => over.abort(), endMs * overShare);
+  const leaving = setTimeout(
+    () => late.reject(new Error(`pktmon.exe did not end within ${endMs} ms`)),
+    endMs,
+  );
+  try {
+    await Promise.race([stop(), late.promise]);
+  } finally {
+    clearTimeout(breaking);
+    clearTimeout(leaving);
+  }
+}
+
 /**
  * A round begins in the background when one is due; what the last one read is given at once. The sum is exact; a component
  * that drops for two reasons between two rounds has both counted under the later one.
  */
 export function createPktmon(options: PktmonOptions): Pktmon {
   const { everyMs, timeoutMs, elapsedMs = () => performance.now(), spawner = createSpawner() } = options;
-  const session = createPktmonSession({ spawner, timeoutMs, marker: options.marker });
+  const { marker, endMs = defaultEndMs, left = () => undefined } = options;
   const sums = createDropSums();
   const closing = new AbortController();
+  const over = new AbortController();
+  const session = createPktmonSession({ spawner, timeoutMs, over: over.signal, marker });
   let running: Promise<void> | undefined;
   let dueMs = Number.NEGATIVE_INFINITY;
   let last: Last | undefined;
@@ -73,8 +102,14 @@ export function createPktmon(options: PktmonOptions): Pktmon {
   };
   const end = async (): Promise<void> => {
     closing.abort();
-    await running;
-    await session.stop();
+    try {
+      await stopWithin(endMs, over, async () => {
+        await running;
+        await session.stop();
+      });
+    } catch (error) {
+      left(error); // The marker lets the next process take the session over.
+    }
   };
   let ended: Promise<void> | undefined;
   return {

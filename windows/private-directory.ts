@@ -1,7 +1,8 @@
 // A directory for the system and its administrators alone: below ProgramData, every user may make and write files else.
 
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
+import { accessList } from "./file-access.ts";
 import { administrator, refuseForeign, takeOver } from "./file-owner.ts";
 import { type Address, addressCell, addressIn, openLibrary, utf16, WindowsError } from "./system.ts";
 
@@ -79,3 +80,33 @@ export function makePrivate(path: string): void {
   }
   walk(path, (inside) => takeOver(inside, self));
 }
+
+/** Whether somebody has decided who may use the directory. */
+export const isClosed = (path: string): boolean => existsSync(path) && accessList(path).isProtected;
+
+/** What shows that a directory is a store's, and of nothing else. */
+const ofStore = ["fovea.db", "fovea.lock", "native"];
+
+/**
+ * Closes the directory of a store, which is made where it is not there. One that somebody has closed before is left as it
+ * is. One with other things in it is refused: to close it would lock their users out.
+ */
+export function closeDataDir(path: string): void {
+  if (existsSync(path)) {
+    checkDirectory(path);
+    if (isClosed(path)) {
+      checkTree(path);
+      return;
+    }
+    const inside = readdirSync(path);
+    if (dirname(path) === path || (inside.length > 0 && !ofStore.some((name) => inside.includes(name))))
+      throw new Error(
+        `${path} cannot be closed to other users: it is not the store's alone; name a directory of its own as dataDir`,
+      );
+  }
+  makePrivate(path);
+}
+
+/** Whether the path is the directory or below it. */
+export const isWithin = (directory: string, path: string): boolean =>
+  !/^(\.\.|[A-Za-z]:|\\)/.test(relative(directory, path));

@@ -73,6 +73,11 @@ const openCalls = () => ({
       args: ["ptr", "ptr", "ptr", "u32", "u32", "u32", "u32", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"],
       returns: "ptr",
     },
+    ChangeServiceConfigW: {
+      args: ["ptr", "u32", "u32", "u32", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr", "ptr"],
+      returns: "i32",
+    },
+    QueryServiceConfig2W: { args: ["ptr", "u32", "ptr", "u32", "ptr"], returns: "i32" },
     ChangeServiceConfig2W: { args: ["ptr", "u32", "ptr"], returns: "i32" },
     DeleteService: { args: ["ptr"], returns: "i32" },
     StartServiceW: { args: ["ptr", "u32", "ptr"], returns: "i32" },
@@ -87,6 +92,7 @@ type Calls = ReturnType<typeof openCalls>;
 const rights = {
   connect: 0x1,
   createService: 0x2,
+  queryConfig: 0x1,
   changeConfig: 0x2,
   queryStatus: 0x4,
   start: 0x10,
@@ -128,7 +134,11 @@ export function failureActions(): Buffer {
   return buffer;
 }
 
+const pollMs = 50;
+
 const dword = (value: number): Uint32Array => new Uint32Array([value]);
+
+const recovery = [2, 4];
 
 /** What CreateServiceW does not take; by the levels of ChangeServiceConfig2W. */
 const settingsOf = ({ description, preshutdownMs }: ServiceDefinition) => [
@@ -139,11 +149,22 @@ const settingsOf = ({ description, preshutdownMs }: ServiceDefinition) => [
   { level: 7, what: "the time for a shutdown", data: dword(preshutdownMs) },
 ];
 
-/** Starts with Windows, soon after it. Returns what could not be set, each a sentence; the service is there all the same. */
+type Setting = ReturnType<typeof settingsOf>[number];
+
+/** Returns what could not be set, each a sentence; the service is there all the same. */
+const set = (calls: Calls, { handle }: Opened, settings: readonly Setting[]): readonly string[] =>
+  settings.flatMap(({ level, what, data }) =>
+    calls.ChangeServiceConfig2W(handle, level, data) === 0
+      ? [`${what} could not be set: ${messageOf(calls.GetLastError())}`]
+      : [],
+  );
+
+const OWN_PROCESS = 0x10;
+const AUTO_START = 2;
+const ERROR_NORMAL = 1;
+
+/** Starts with Windows, soon after it. Returns what could not be set. */
 export function createService(definition: ServiceDefinition): readonly string[] {
-  const OWN_PROCESS = 0x10;
-  const AUTO_START = 2;
-  const ERROR_NORMAL = 1;
   const { name, displayName } = definition;
   const what = "installed";
   const calls = openCalls();
@@ -156,11 +177,67 @@ export function createService(definition: ServiceDefinition): readonly string[] 
   // Neither group, tag, dependency, account nor password: LocalSystem.
   const made = calls.CreateServiceW(manager.handle, ...texts, ...kind, path, null, null, null, null, null);
   using service = opened(calls, made, what, name);
-  return settingsOf(definition).flatMap(({ level, what, data }) =>
-    calls.ChangeServiceConfig2W(service.handle, level, data) === 0
-      ? [`${what} could not be set: ${messageOf(calls.GetLastError())}`]
-      : [],
+  return set(calls, service, settingsOf(definition));
+}
+
+/** Whether somebody has decided what is done when the service fails. */
+function hasRecovery(calls: Calls, { handle }: Opened): boolean {
+  const FAILURE_ACTIONS = 2;
+  const countAt = 24;
+  const buffer = Buffer.alloc(8192); // As much as it may take.
+  const read = calls.QueryServiceConfig2W(handle, FAILURE_ACTIONS, buffer, buffer.length, dword(0));
+  return read !== 0 && buffer.readUInt32LE(countAt) > 0;
+}
+
+/** Makes the one that is there as createService would have, but for what is done when it fails: that is its administrators'. */
+export function changeService(definition: ServiceDefinition): readonly string[] {
+  const { name, displayName } = definition;
+  const what = "installed";
+  const calls = openCalls();
+  // To restart it after a failure takes the right to start it.
+  const access = rights.queryConfig | rights.changeConfig | rights.start;
+  using service = openService(calls, name, access, what);
+  const kind = [OWN_PROCESS, AUTO_START, ERROR_NORMAL] as const;
+  const account = [utf16("LocalSystem"), utf16("")] as const;
+  const changed = calls.ChangeServiceConfigW(
+    ...([service.handle, ...kind, utf16(definition.commandLine)] as const),
+    ...([null, null, null, ...account, utf16(displayName)] as const),
   );
+  check(calls, changed, what, name);
+  const kept = hasRecovery(calls, service) ? recovery : [];
+  return set(
+    calls,
+    service,
+    settingsOf(definition).filter(({ level }) => !kept.includes(level)),
+  );
+}
+
+export type Created = { readonly isNew: boolean; readonly unset: readonly string[] };
+
+function createOrChange(definition: ServiceDefinition, takeOver: boolean): Created {
+  try {
+    return { isNew: true, unset: createService(definition) };
+  } catch (error) {
+    if (!takeOver || !(error instanceof ServiceError) || error.code !== ERROR_EXISTS) throw error;
+    return { isNew: false, unset: changeService(definition) };
+  }
+}
+
+/** One that was deleted stays for as long as somebody has it open, and is waited for. */
+export async function createServiceWithin(
+  definition: ServiceDefinition,
+  { takeOver, withinMs }: { readonly takeOver: boolean; readonly withinMs: number },
+): Promise<Created> {
+  const startMs = performance.now();
+  for (;;) {
+    try {
+      return createOrChange(definition, takeOver);
+    } catch (error) {
+      const isLeaving = error instanceof ServiceError && error.code === ERROR_MARKED_FOR_DELETE;
+      if (!isLeaving || performance.now() - startMs > withinMs) throw error;
+      await wait(pollMs);
+    }
+  }
 }
 
 export function deleteService(name: string): void {
@@ -192,8 +269,6 @@ export function serviceStatus(name: string): ServiceStatus {
   using service = openService(calls, name, rights.queryStatus, "asked for its state");
   return queryStatus(calls, service, name);
 }
-
-const pollMs = 50;
 
 /** The state after it has settled; or the one that it has when the time is over. */
 async function settled(status: () => ServiceStatus, withinMs: number): Promise<ServiceStatus> {

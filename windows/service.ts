@@ -1,19 +1,20 @@
 // Fovea as a service of Windows: what it is called, how it is installed, and what its process does around the appliance.
 
-import { existsSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
-import type { ServiceProcess, Services } from "../src/cli/world.ts";
+import { existsSync, lstatSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import type { InstallOptions, ServiceFacts, ServiceProcess, Services } from "../src/cli/world.ts";
 import { ConfigError } from "../src/config.ts";
 import { createLog, errorText, type Log } from "../src/log.ts";
 import { places } from "../src/places.ts";
 import { type EventName, registerEventSource, removeEventSource, writeEvent } from "./event-log.ts";
-import { administrator, ownerProblem, takeOver } from "./file-owner.ts";
-import { checkDirectory, checkTree, makePrivate } from "./private-directory.ts";
+import { pathProblem } from "./file-access.ts";
+import { administrator, takeOver } from "./file-owner.ts";
+import { checkDirectory, checkTree, closeDataDir, isWithin, makePrivate } from "./private-directory.ts";
 import { hostService, NotHostedError } from "./service-host.ts";
 import { openServiceLog } from "./service-log.ts";
 import {
   commandLine,
-  createService,
+  createServiceWithin,
   deleteService,
   ERROR_ACCESS_DENIED,
   ERROR_DOES_NOT_EXIST,
@@ -46,34 +47,59 @@ function ownProgram(): string {
   return program;
 }
 
-/** Throws a ConfigError where a user could have written what the service would do. */
+/** Throws a ConfigError where a user could have written what the service would do, or could put it elsewhere. */
 function checkConfigFile(file: string): void {
-  const message = ownerProblem(file, administrator());
-  if (message !== undefined) throw new ConfigError([{ file, key: "", message }]);
+  if (lstatSync(file, { throwIfNoEntry: false }) === undefined) return;
+  const found = pathProblem(file, { self: administrator() });
+  if (found === undefined) return;
+  const where = found.path === file ? "" : `${found.path} `;
+  throw new ConfigError([{ file, key: "", message: `${where}${found.problem}` }]);
+}
+
+/** Throws where a user could put a program of his own in the place of ours, or a library beside it. */
+function checkProgram(program: string): void {
+  const found = pathProblem(program, { self: administrator(), beside: true });
+  if (found === undefined) return;
+  throw new Error(
+    `the service would run ${program} as SYSTEM, but ${found.path} ${found.problem}: ` +
+      "copy it to a directory Fovea in %ProgramFiles% first, and install it from there",
+  );
 }
 
 function checkInstall(configFile: string): void {
   // To others everything of an administrator is somebody else's.
   if (administrator() === undefined) throw failure("installed", name, ERROR_ACCESS_DENIED);
+  checkProgram(ownProgram());
   checkTree(home);
   checkConfigFile(configFile);
 }
 
-function install(args: readonly string[], configFile: string): readonly string[] {
-  const unset = createService({
+function closeDirectories(configFile: string, dataDir: string): void {
+  makePrivate(home);
+  const data = resolve(home, dataDir); // The service's working directory.
+  if (!isWithin(home, data)) closeDataDir(data);
+  takeOver(configFile, administrator());
+}
+
+/** So long a service that was deleted is waited for: whoever has it open may let go. */
+const goneMs = 10_000;
+
+async function install(options: InstallOptions): Promise<readonly string[]> {
+  const { args, configFile, dataDir, takeOver: taken } = options;
+  const definition = {
     name,
     displayName: "Fovea network observability",
     description:
       "Counts the packets of this node's containers and interfaces, keeps them, and serves them as metrics.",
     commandLine: commandLine(ownProgram(), args),
     preshutdownMs: waitMs,
-  });
+  };
+  const { isNew, unset } = await createServiceWithin(definition, { takeOver: taken, withinMs: goneMs });
   try {
     registerEventSource(name);
-    makePrivate(home);
-    takeOver(configFile, administrator());
+    closeDirectories(configFile, dataDir);
   } catch (error) {
-    deleteService(name); // Half a service is none.
+    if (isNew) deleteService(name); // Half a service is none.
     throw error;
   }
   return unset;
@@ -96,6 +122,14 @@ async function remove(): Promise<boolean> {
     if (!isAbsent(error)) throw error;
     return false;
   }
+}
+
+/** Its program can be replaced when it resolves. */
+async function stop(): Promise<ServiceFacts> {
+  const { pid } = serviceStatus(name);
+  const facts = await stopService(name, waitMs);
+  if (facts.state === "stopped" && pid !== undefined) await waitForExit(pid, waitMs);
+  return facts;
 }
 
 async function uninstall(): Promise<boolean> {
@@ -201,7 +235,7 @@ export const openFoveaService = ({ version }: { readonly version: string }): Ser
   install,
   uninstall,
   start: () => startService(name, waitMs),
-  stop: () => stopService(name, waitMs),
+  stop,
   status: () => serviceStatus(name),
   serve: (work) => serve(work, version),
   logFile,

@@ -56,6 +56,7 @@ $systemSid = 'S-1-5-18'
 $administratorsSid = 'S-1-5-32-544'
 
 $icacls = Join-Path -Path ([Environment]::SystemDirectory) -ChildPath 'icacls.exe'
+$serviceControl = Join-Path -Path ([Environment]::SystemDirectory) -ChildPath 'sc.exe'
 
 # Runs a program and fails when it does.
 function Invoke-Program {
@@ -128,14 +129,45 @@ function Install-Data {
     Invoke-Program -Path $icacls -Arguments @($configFile, '/setowner', "*$administratorsSid", '/Q')
 }
 
+# With the command line that starts it and its process; nothing where there is none.
+function Get-FoveaRecord {
+    Get-CimInstance -ClassName Win32_Service -Filter "Name = '$serviceName'"
+}
+
+# Whether the service that is there starts the program that this script verifies, and no other. A path that is not quoted
+# might start C:\Program.exe.
+function Test-OwnService {
+    $record = Get-FoveaRecord
+    if ($null -eq $record) { return $false }
+    $line = [string] $record.PathName
+    $own = '"' + $installedProgram + '"'
+    if (-not $line.StartsWith($own, [StringComparison]::OrdinalIgnoreCase)) { return $false }
+    return ($line.Length -eq $own.Length) -or ($line[$own.Length] -eq ' ')
+}
+
 function Stop-Fovea {
     $service = Get-FoveaService
     if ($null -eq $service -or $service.Status -eq 'Stopped') { return }
-    $process = (Get-CimInstance -ClassName Win32_Service -Filter "Name = '$serviceName'").ProcessId
-    # By the program itself, which waits until the last rows are kept.
-    Invoke-Program -Path $installedProgram -Arguments @('service', 'stop')
+    $process = (Get-FoveaRecord).ProcessId
+    # By the program itself, which waits until the last rows are kept; one that is not ours, or is gone, is not run.
+    if ((Test-OwnService) -and (Test-Path -LiteralPath $installedProgram)) {
+        Invoke-Program -Path $installedProgram -Arguments @('service', 'stop')
+    }
+    else {
+        Stop-Service -Name $serviceName -Force
+    }
     # It has stopped a moment before its process ends, which has the program open until then.
     if ($process -ne 0) { Wait-Process -Id $process -Timeout 60 -ErrorAction SilentlyContinue }
+}
+
+function Remove-FoveaService {
+    Stop-Fovea
+    if (Test-Path -LiteralPath $installedProgram) {
+        Invoke-Program -Path $installedProgram -Arguments @('service', 'uninstall')
+    }
+    else {
+        Invoke-Program -Path $serviceControl -Arguments @('delete', $serviceName)
+    }
 }
 
 # The copy is verified, not what it was made of: nobody but administrators can change it afterwards.
@@ -160,6 +192,8 @@ function Install-Fovea {
     Assert-NoMsi
     Install-Program
     Install-Data
+    # One that starts another program is nobody's that was verified: it goes, and is made anew by the program that was.
+    if ($null -ne (Get-FoveaService) -and -not (Test-OwnService)) { Remove-FoveaService }
     if ($null -eq (Get-FoveaService)) {
         Invoke-Program -Path $installedProgram -Arguments @('service', 'install', '--config', $configFile)
     }
@@ -169,9 +203,7 @@ function Install-Fovea {
 
 function Uninstall-Fovea {
     Assert-NoMsi
-    if ($null -ne (Get-FoveaService)) {
-        Invoke-Program -Path $installedProgram -Arguments @('service', 'uninstall')
-    }
+    if ($null -ne (Get-FoveaService)) { Remove-FoveaService }
     if (Test-Path -LiteralPath $programDirectory) { Remove-Item -LiteralPath $programDirectory -Recurse -Force }
     Write-Output "Fovea is removed; its data stays in $dataDirectory."
 }

@@ -24,5 +24,5 @@ export async function loadAddon(world: World, dataDir: string): Promise<string |
   const dirs = addonDirs({ dataDir }).filter((dir) => dir !== inDataDir || isOurs(dataDir));
   const [directory] = dirs;
   if (directory !== undefined) await world.loadAddonLibraries(directory);
-  return await unpackAddon({ dirs });
+  return await unpackAddon({ dirs, guard: world.guard });
 }

@@ -206,6 +206,7 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
     observing,
     door,
     loadAddonLibraries: world.loadAddonLibraries,
+    guard: world.guard,
     configStatus: status.status,
     runtimeDir: world.env["RUNTIME_DIRECTORY"]?.split(":")[0],
   };
@@ -213,6 +214,13 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
   await runAll({ world, log, surroundings, poll, status, watchdog }, first);
   log.info("stopped", { reason: errorText(world.stop.reason) });
   log.flush();
+}
+
+/** Of a console that goes, and of a container that is stopped, no signal tells everywhere. */
+async function runInConsole(world: World, options: RunOptions): Promise<void> {
+  const { stop, shutdownSignal } = world;
+  const shutdown = shutdownSignal === undefined ? [] : [await shutdownSignal()];
+  await runAppliance({ ...world, stop: AbortSignal.any([stop, ...shutdown]) }, options, terminal);
 }
 
 /** The flags of a run, which a service is installed with too. */
@@ -230,5 +238,5 @@ export function addRun(program: Command, world: World): void {
   const verb = program
     .command("run")
     .description("observe this machine and serve what is seen, until stopped");
-  addRunFlags(verb).action((options: RunOptions) => runAppliance(world, options, terminal));
+  addRunFlags(verb).action((options: RunOptions) => runInConsole(world, options));
 }

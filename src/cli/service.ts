@@ -2,7 +2,7 @@
 
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { outputFlag } from "./flags.ts";
+import { flag, outputFlag } from "./flags.ts";
 import { printJson, printLines } from "./output.ts";
 import { addRunFlags, configSource, type RunOptions, runAppliance } from "./run.ts";
 import type { ServiceFacts, ServiceProcess, Services, World } from "./world.ts";
@@ -33,14 +33,17 @@ function serviceArguments({ config, dataDir, listen, replay, replayLoop }: RunOp
   ];
 }
 
-async function install({ out }: World, open: Open, options: RunOptions): Promise<void> {
+type InstallFlags = RunOptions & { takeOver?: boolean };
+
+async function install({ out }: World, open: Open, options: InstallFlags): Promise<void> {
   const services = await open();
   // One that could not start is not installed. The variables of this user are not those of the service.
   const { file, load } = configSource({ env: {} }, options);
   const configFile = resolve(file);
   services.checkInstall(configFile);
-  load({ starting: true });
-  const unset = services.install(serviceArguments(options), configFile);
+  const { dataDir } = load({ starting: true }).config;
+  const args = serviceArguments(options);
+  const unset = await services.install({ args, configFile, dataDir, takeOver: options.takeOver === true });
   await printLines(out, [
     "Fovea is installed and starts with Windows; start it now: fovea service start",
     ...unset.map((what) => `but ${what}`),
@@ -94,9 +97,11 @@ function runService(
 export function addService(program: Command, world: World, finish: (code: number) => void): void {
   const verb = program.command("service").description("fovea as a service of Windows");
   const open = opener(world);
-  addRunFlags(verb.command("install").description("make the service, which then starts with Windows")).action(
-    (options: RunOptions) => install(world, open, options),
-  );
+  addRunFlags(verb.command("install").description("make the service, which then starts with Windows"))
+    .addOption(
+      flag("--take-over", "set the service that is there right instead of refusing", "FOVEA_TAKE_OVER"),
+    )
+    .action((options: InstallFlags) => install(world, open, options));
   verb
     .command("uninstall")
     .description("stop the service and delete it; the store stays")

@@ -2,6 +2,8 @@
 
 import { existsSync } from "node:fs";
 import type { Env } from "../config.ts";
+import type { Guard } from "../guard.ts";
+import type { Log } from "../log.ts";
 import type { BuildFacts } from "../metrics-view.ts";
 import type { ObservingConfig } from "../observing.ts";
 import { places } from "../places.ts";
@@ -37,14 +39,23 @@ export type ServiceFacts = {
   readonly exitCode: number;
 };
 
+export type InstallOptions = {
+  /** Those that the service manager starts this program with. */
+  readonly args: readonly string[];
+  readonly configFile: string;
+  readonly dataDir: string;
+  /** Sets the service that is there right, whoever made it, instead of refusing. */
+  readonly takeOver: boolean;
+};
+
 /** The services of this platform, and the one that is ours. */
 export type Services = {
   /** Throws, before anything is read or made, where it may not be installed or a user could have decided what it does. */
   checkInstall(configFile: string): void;
-  /** Throws a ConfigError for a file that somebody else than an administrator owns; one that is not there is right. */
+  /** Throws a ConfigError for a file that somebody else than an administrator has or may change; none is right. */
   checkConfigFile(file: string): void;
-  /** `args` are those that the service manager starts this program with. Returns what could not be set, if anything. */
-  install(args: readonly string[], configFile: string): readonly string[];
+  /** Returns what could not be set, if anything. */
+  install(options: InstallOptions): Promise<readonly string[]>;
   /** Stops it first. False when there was none. */
   uninstall(): Promise<boolean>;
   /** Resolves when it runs, has ended again, or takes too long. */
@@ -67,10 +78,14 @@ export type World = {
   /** Aborts when the process is asked to end. */
   readonly stop: AbortSignal;
   /** The collectors of this platform; throws, with the reason, where there are none. */
-  readonly openBackend: (config: ObservingConfig) => Promise<Backend>;
+  readonly openBackend: (config: ObservingConfig, log?: Log) => Promise<Backend>;
   /** Loads what the SQLite addon needs from outside itself, by way of files in this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
+  /** Absent where modes of files say enough. */
+  readonly guard?: Guard;
   readonly notifier: Notifier;
+  /** Aborts when the system ends what runs in consoles, where that is no signal. */
+  readonly shutdownSignal?: () => Promise<AbortSignal>;
   /** Absent where the platform starts programs by other means. */
   readonly openServices?: () => Promise<Services>;
 };

@@ -59,8 +59,11 @@ export type Drain = {
 const reencodesMax = 3;
 /** For what should not happen twice: a worker with another file, or a range without records. */
 const oddPauseMs = 1000;
-/** A request under way may end by itself for so long when its drain stops, and its abort takes no longer than that. */
-const graceMs = 5000;
+/**
+ * A request under way may end by itself for so long when its drain stops, and its abort takes no longer than that. Both
+ * within 5 s, after which a container of Windows is ended whatever it does.
+ */
+const graceMs = 3000;
 const abortMs = 1000;
 
 /** What the parts of a drain share; the numbers change while it runs. */

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import BetterSqlite3 from "better-sqlite3";
+import type { Guard } from "../guard.ts";
 
 export type Database = BetterSqlite3.Database;
 export type Statement<Result = unknown> = BetterSqlite3.Statement<unknown[], Result>;
@@ -43,7 +44,7 @@ export function openDatabase({
 
 /**
  * Where the addon may be unpacked, best first: the data directory is rarely mounted noexec, /tmp and /run often are. On
- * Windows every user may write in the temporary directory of a service, and nobody else in its profile.
+ * Windows the profile of the user is his alone, and what he makes elsewhere may be open to others: it comes first there.
  */
 export function addonDirs({
   dataDir,
@@ -53,17 +54,15 @@ export function addonDirs({
   /** What systemd names in RUNTIME_DIRECTORY. */
   readonly runtimeDir?: string | undefined;
 }): readonly string[] {
-  const profile = process.env["LOCALAPPDATA"];
-  const last =
-    process.getuid === undefined
-      ? profile === undefined
-        ? []
-        : [join(profile, "Fovea", "native")]
-      : [join(tmpdir(), `fovea-native-${process.getuid()}`)];
+  const inDataDir = join(dataDir, "native");
+  if (process.getuid === undefined) {
+    const profile = process.env["LOCALAPPDATA"] ?? "";
+    return [...(profile === "" ? [] : [join(profile, "Fovea", "native")]), inDataDir];
+  }
   return [
-    join(dataDir, "native"),
+    inDataDir,
     ...(runtimeDir === undefined ? [] : [join(runtimeDir, "native")]),
-    ...last,
+    join(tmpdir(), `fovea-native-${process.getuid()}`),
   ];
 }
 
@@ -74,29 +73,35 @@ export function addonDirs({
  */
 export async function unpackAddon({
   dirs,
+  guard,
 }: {
   readonly dirs: readonly string[];
+  readonly guard?: Guard | undefined;
 }): Promise<string | undefined> {
   const embedded = Bun.isStandaloneExecutable ? await embeddedAddon() : undefined;
   if (embedded === undefined) return undefined;
-  return unpackBytes({ bytes: readFileSync(embedded), dirs, check: load });
+  return unpackBytes({ bytes: readFileSync(embedded), dirs, guard, check: load });
 }
 
 /** Writes `bytes` into the first private directory where `check` accepts them; what each directory lacked otherwise. */
 export function unpackBytes({
   bytes,
   dirs,
+  guard,
   check,
 }: {
   readonly bytes: Uint8Array;
   readonly dirs: readonly string[];
+  readonly guard?: Guard | undefined;
   readonly check: (path: string) => void;
 }): string {
   const refusals: string[] = [];
   for (const dir of dirs) {
     try {
       makePrivate(dir);
-      const path = placeBytes(dir, bytes);
+      guard?.checkNative(dir);
+      const path = placeBytes(dir, bytes, guard);
+      guard?.checkNative(path);
       check(path);
       return path;
     } catch (error) {
@@ -130,19 +135,19 @@ function makePrivate(dir: string): void {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const found = lstatSync(dir); // Not stat: a link may lead to where others write.
   if (!found.isDirectory()) throw new Error("is not a directory");
-  if (process.getuid === undefined) return; // Windows: the directory inherits the data directory's access list.
+  if (process.getuid === undefined) return; // On Windows the guard looks.
   if (found.uid !== process.getuid()) throw new Error(`belongs to user ${found.uid}`);
   if ((found.mode & 0o077) !== 0) chmodSync(dir, 0o700);
 }
 
 const placedName = /^better-sqlite3-[0-9a-f]{16}\.node$/;
 
-function placeBytes(dir: string, bytes: Uint8Array): string {
+function placeBytes(dir: string, bytes: Uint8Array, guard: Guard | undefined): string {
   const digest = createHash("sha256").update(bytes).digest("hex").slice(0, 16);
   const name = `better-sqlite3-${digest}.node`;
   const path = join(dir, name);
   removeOthers(dir, name);
-  if (!holds(path, bytes)) {
+  if (!holds(path, bytes) || !passes(path, guard)) {
     const fresh = `${path}.${process.pid}.new`;
     // Without leave to write, Windows would not remove it later.
     writeFileSync(fresh, bytes, { mode: process.platform === "win32" ? 0o600 : 0o500 });
@@ -166,6 +171,16 @@ function holds(path: string, bytes: Uint8Array): boolean {
   // Who made the file, from before the directory was private, could change it after this look.
   const ours = process.getuid === undefined || (found.uid === process.getuid() && (found.mode & 0o022) === 0);
   return ours && readFileSync(path).equals(bytes);
+}
+
+/** One that somebody else could change after this look is replaced. */
+function passes(path: string, guard: Guard | undefined): boolean {
+  try {
+    guard?.checkNative(path);
+    return true;
+  } catch {
+    return false; // Whether the one in its place passes is asked, and told, by the caller.
+  }
 }
 
 // Each version leaves 2 MB; only the newest is kept.

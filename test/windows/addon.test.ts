@@ -1,13 +1,14 @@
 // The SQLite addon on Windows: where it is unpacked, and that one which is loaded neither goes nor stands in the way.
 
 import "./remove-trees.ts";
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -84,8 +85,51 @@ test("a directory that is none is passed over", () => {
   expect(path).toStartWith(join(unloaded, "next"));
 });
 
-test("where the data directory cannot take it, the profile of the user does, never a directory for all", () => {
+test("the profile of the user comes first, then the data directory, and never a directory for all", () => {
   const profile = process.env["LOCALAPPDATA"] ?? "";
   expect(profile).not.toBe("");
-  expect(addonDirs({ dataDir: "E:\\data" })).toEqual(["E:\\data\\native", join(profile, "Fovea", "native")]);
+  expect(addonDirs({ dataDir: "E:\\data", runtimeDir: "E:\\run" })).toEqual([
+    join(profile, "Fovea", "native"),
+    "E:\\data\\native",
+  ]);
+});
+
+describe("a guard", () => {
+  const refusing = (refused: (path: string) => boolean) => {
+    const asked: string[] = [];
+    const checkNative = (path: string): void => {
+      asked.push(path);
+      if (refused(path)) throw new Error("is somebody else's");
+    };
+    return { asked, guard: { checkNative, enterDataDir: () => undefined } };
+  };
+
+  test("that refuses a directory leaves it as it is, and the next one is taken", () => {
+    const [open, safe] = [join(unloaded, "open"), join(unloaded, "safe")];
+    const { asked, guard } = refusing((path) => path.startsWith(open));
+    const path = unpackBytes({ bytes: addon, dirs: [open, safe], guard, ...notLoaded });
+    expect(path).toStartWith(safe);
+    expect(namesIn(open)).toEqual([]);
+    expect(asked.slice(0, 2)).toEqual([open, safe]);
+    expect(asked.at(-1)).toBe(path); // The file itself, as it is loaded.
+  });
+
+  test("that refuses the file has it replaced, and refused where that does not help", () => {
+    const dirs = [join(unloaded, "foreign")];
+    const path = unpackBytes({ bytes: addon, dirs, ...notLoaded });
+    const before = statSync(path, { bigint: true }).ino;
+    let times = 0;
+    const once = refusing((asked) => asked === path && times++ === 0);
+    expect(unpackBytes({ bytes: addon, dirs, guard: once.guard, ...notLoaded })).toBe(path);
+    expect(statSync(path, { bigint: true }).ino).not.toBe(before);
+    let loads = 0;
+    const always = refusing((asked) => asked === path);
+    const check = () => {
+      loads++;
+    };
+    expect(() => unpackBytes({ bytes: addon, dirs, guard: always.guard, check })).toThrow(
+      "is somebody else's",
+    );
+    expect(loads).toBe(0);
+  });
 });

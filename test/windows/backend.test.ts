@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Backend, Snapshot } from "../../src/snapshot.ts";
-import { openWindowsBackend } from "../../windows/backend.ts";
+import { openWindowsBackend, type WindowsOptions } from "../../windows/backend.ts";
 import { backendContract } from "../backend.contract.ts";
 import { openHnsStub } from "./hns.stub.ts";
 import { openStub } from "./stub-files.ts";
@@ -17,13 +17,14 @@ afterEach(() => stub.set({}));
 const stateDirectory = mkdtempSync(join(tmpdir(), "fovea-backend-"));
 afterAll(() => rmSync(stateDirectory, { recursive: true }));
 
-const open = (timeoutMs = 20_000, pktmon = false): Backend =>
+const open = (timeoutMs = 20_000, pktmon = false, log?: WindowsOptions["log"]): Backend =>
   openWindowsBackend({
     interfaces: { include: ["*"], exclude: [], loopback: true },
     hns: { everyMs: 0, timeoutMs, endpointsMax: 100 },
     vfp: { everyMs: 1000, timeoutMs: 5000 },
     pktmon: pktmon ? { everyMs: 0, timeoutMs: 20_000 } : undefined,
     stateDirectory,
+    log,
   });
 
 backendContract({ name: "windows", open: () => open() });
@@ -88,6 +89,32 @@ test("a call that hangs holds no tick: the last answer stands until the deadline
   await until(backend, ({ endpoints }) => endpoints?.length === 2);
 });
 
+test("an abort ends the wait for the first answer", async () => {
+  stub.set({ fault: "hang", seconds: 600 });
+  await using backend = open();
+  const stop = new AbortController();
+  const found = backend.collectors.find(({ name }) => name === "endpoints");
+  const waiting = Promise.resolve(found?.collect(stop.signal));
+  stop.abort(new Error("stop"));
+  await expect(waiting).rejects.toThrow("HNS has not answered yet");
+});
+
+test("endpoints that a slow HNS does not come to stay, and come next", async () => {
+  stub.set({ endpoints: 3, tick: 1 });
+  await using backend = open(1000);
+  await until(backend, ({ endpoints }) => endpoints?.length === 3);
+  stub.set({ endpoints: 3, tick: 2, fault: "hang", at: "stats", only: 1, seconds: 600 });
+  await until(backend, ({ endpoints }) => endpoints === undefined); // Until the deadline.
+  stub.set({ endpoints: 3, tick: 2 });
+  const packetsIn = ({ endpoints = [] }: Snapshot) => endpoints.map(({ forward }) => forward.ingress.packets);
+  const late = await until(backend, ({ endpoints }) => endpoints?.length === 3);
+  expect(packetsIn(late).toSorted((a, b) => a - b)).toEqual([2, 3, 4]); // The third is as it was.
+  expect(packetsOf(late)).toBe(1 + 2);
+  expect(late.limits?.filter((limit) => limit.startsWith("HNS is slow: 2 of 3"))).toHaveLength(1);
+  const after = await until(backend, (snapshot) => packetsOf(snapshot) === 1 + 2 + 3);
+  expect(packetsIn(after).toSorted((a, b) => a - b)).toEqual([2, 4, 6]);
+});
+
 test("without HNS the rest goes on", async () => {
   stub.set({ fault: "denied", at: "list" });
   await using backend = open();
@@ -123,4 +150,20 @@ test("the drops of the node come from pktmon alone while it has some, those of e
   const { drops, endpoints } = await collect(backend, "endpoints");
   expect(drops).toBeUndefined();
   expect(endpoints?.every((endpoint) => endpoint.drops.length > 0)).toBe(true);
+});
+
+test("a pktmon that fails at the end is told, and keeps nothing from closing", async () => {
+  using pktmon = openStub("pktmon");
+  const told: unknown[] = [];
+  const backend = open(20_000, true, { warn: (message, fields) => void told.push([message, fields]) });
+  for (const giveUpAt = performance.now() + 20_000; performance.now() < giveUpAt; await Bun.sleep(50))
+    if ((await collect(backend, "pktmon")).drops !== undefined) break;
+  pktmon.write("mode", "fail");
+  await backend[Symbol.asyncDispose]();
+  expect(told).toEqual([
+    [
+      expect.stringContaining("pktmon stop"),
+      { error: expect.stringMatching(/^pktmon\.exe status ended with 5|^pktmon\.exe was ended/) },
+    ],
+  ]);
 });

@@ -132,6 +132,73 @@ describe("totals", () => {
     expect(endpointUse.resets).toBe(1);
   });
 
+  test("take one counter that began anew for all of its source, though others have passed their last value", () => {
+    const { take } = table();
+    const counted = (drops: bigint, ingress: bigint, ofSwitch: number) =>
+      reading([
+        endpoint("1", 0, {
+          forward: { ...zero, ingress: at(ingress) },
+          drops: [{ reason: "endpoint", direction: "ingress", packets: drops }],
+          switch: counters("hns", ofSwitch),
+        }),
+      ]);
+    take(counted(3n, 2001n, 100), none);
+    const { totals, drops, endpointUse, endpoints } = take(counted(5n, 10n, 101), none);
+    expect(totals.forward.ingress.packets).toBe(10);
+    expect(drops.map(({ packets: dropped }) => dropped)).toEqual([5, 5]);
+    expect(totals.tcpFlags[0]?.packets).toBe(6); // The switch's own did not begin anew.
+    expect(endpointUse.resets).toBe(1);
+    expect(endpoints[0]?.forward.ingress.packets).toBe(10);
+  });
+
+  test("add nothing for a count that is a little less, until it has passed its last value", () => {
+    const { take } = table();
+    const counted = (ingress: bigint, egress: bigint) =>
+      reading([endpoint("1", 0, { forward: { ingress: at(ingress), egress: at(egress) } })]);
+    take(counted(2000n, 10n), none);
+    for (const [ingress, egress, sums, shown] of [
+      [1999n, 11n, [0, 1], 2000],
+      [2000n, 11n, [0, 1], 2000],
+      [1001n, 12n, [0, 2], 2000],
+      [2003n, 12n, [3, 2], 2003],
+      [1001n, 13n, [1001 + 3, 2 + 13], 1001], // Half of it or less.
+    ] as const) {
+      const { totals, endpoints } = take(counted(ingress, egress), none);
+      expect([totals.forward.ingress.packets, totals.forward.egress.packets]).toEqual([...sums]);
+      expect(endpoints[0]?.forward.ingress.packets).toBe(shown);
+    }
+  });
+
+  test("have a counter that is not told when its source begins anew from 0 on", () => {
+    const { take } = table();
+    const told = (flags: SwitchCounters["tcpFlags"], aclrule: bigint): ReadonlyMap<string, SwitchCounters> =>
+      new Map([
+        [
+          "1",
+          {
+            ...{ source: "vfpctrl", tcpFlags: flags, tcpStatistics: [] },
+            drops: [{ reason: "aclrule", direction: "ingress", packets: aclrule }],
+          },
+        ],
+      ]);
+    const syn = (count: bigint) => [{ direction: "ingress", flag: "SYN", packets: count } as const];
+    take(reading([endpoint("1", 1)]), told(syn(500n), 100n));
+    take(reading([endpoint("1", 1)]), told([], 2n));
+    const { totals, drops } = take(reading([endpoint("1", 1)]), told(syn(7n), 3n));
+    expect(totals.tcpFlags[0]?.packets).toBe(7);
+    expect(drops.find(({ reason }) => reason === "aclrule")?.packets).toBe(3);
+  });
+
+  test("have all of one that came later and had to wait, and nothing of the past of one that was there", () => {
+    const { take } = table();
+    take(reading([endpoint("1", 50)], { waiting: ["2", "3"] }), none);
+    take(reading([endpoint("1", 50)], { waiting: ["2", "3", "4"] }), none);
+    const sections = take(reading([endpoint("1", 50), endpoint("4", 7)], { waiting: ["2", "3"] }), none);
+    expect(packets(sections)).toBe(7);
+    take(reading([endpoint("1", 50), endpoint("4", 7)], { waiting: ["3"], unread: ["2"] }), none);
+    expect(packets(take(reading([endpoint("2", 1000), endpoint("3", 1000)]), none))).toBe(7);
+  });
+
   test("keep the part of one that is gone, and go on when it comes back", () => {
     const { take } = table();
     take(reading([endpoint("1", 50), endpoint("2", 50)]), none);

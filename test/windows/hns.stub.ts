@@ -4,7 +4,7 @@ import { mkdtempSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openLibrary, utf16 } from "../../windows/system.ts";
-import { patiently } from "./patient.ts";
+import { whenFree } from "./when-free.ts";
 
 export type StubSettings = Readonly<Record<string, string | number>>;
 
@@ -29,7 +29,7 @@ export function openHnsStub(): HnsStub {
   const set = (settings: StubSettings): void => {
     const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
     writeFileSync(`${file}.part`, lines.join(""));
-    patiently(() => renameSync(`${file}.part`, file)); // The stand-in may be reading it.
+    whenFree(() => renameSync(`${file}.part`, file)); // A thread that nobody waits for may be reading it.
   };
   set({});
   setEnvironment("FOVEA_STUB_HNS", file);
@@ -37,7 +37,7 @@ export function openHnsStub(): HnsStub {
     set,
     file,
     [Symbol.dispose]() {
-      patiently(() => unlinkSync(file));
+      whenFree(() => unlinkSync(file));
       rmdirSync(dir); // Not rmSync, whose way to remove a tree wine does not have.
     },
   };

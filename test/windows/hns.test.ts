@@ -6,6 +6,7 @@ import { HnsError } from "../../windows/hns-parse.ts";
 import { createHnsReader, type HnsFindings, HnsReadingError } from "../../windows/hns-reading.ts";
 import { addressCell, openLibrary, takeUtf16, utf16 } from "../../windows/system.ts";
 import { openHnsStub, type StubSettings } from "./hns.stub.ts";
+import { workingSet } from "./working-set.ts";
 
 const stub = openHnsStub();
 const hns = openHns("vmcompute.dll");
@@ -83,9 +84,10 @@ describe("a reading", () => {
       remote: 3,
       overflow: 0,
       unread: [],
+      waiting: [],
       limits: [],
     });
-    expect(failed).toEqual({ "hns-list": 0, "hns-stats": 0 });
+    expect(failed).toEqual({ "hns-list": 0, "hns-stats": 0, "hns-deadline": 0 });
   });
 
   test("has no port on a NAT network", () => {
@@ -120,7 +122,7 @@ describe("a reading", () => {
       const { findings, failed } = read({ endpoints: 3, removed: 2, by });
       expect(findings.endpoints.map(({ name }) => name)).toEqual(["pod-0"]);
       expect({ failed, unread: findings.unread, limits: findings.limits }).toEqual({
-        failed: { "hns-list": 0, "hns-stats": 0 },
+        failed: { "hns-list": 0, "hns-stats": 0, "hns-deadline": 0 },
         unread: [],
         limits: [],
       });
@@ -133,7 +135,7 @@ describe("a reading", () => {
   test("counts endpoints whose counts cannot be read, and has the others", () => {
     const { findings, failed } = read({ endpoints: 3, fault: "refused", at: "stats", only: 1 });
     expect(findings.endpoints.map(({ name }) => name)).toEqual(["pod-0", "pod-2"]);
-    expect(failed).toEqual({ "hns-list": 0, "hns-stats": 1 });
+    expect(failed).toEqual({ "hns-list": 0, "hns-stats": 1, "hns-deadline": 0 });
     expect(findings.unread).toEqual(["7eb7bc15-4510-4225-8535-000000000001"]);
     expect(findings.limits).toEqual([
       "the counts of 1 endpoints cannot be read; the first: HNS, GET /endpointstats/7EB7BC15-4510-4225-8535-000000000001: " +
@@ -166,18 +168,83 @@ describe("a reading", () => {
     const sum = findings.endpoints.reduce((all, { forward }) => all + forward.ingress.packets, 0n);
     expect(sum).toBe((10_000n * 10_001n) / 2n);
   });
+});
 
-  test("ends between two requests when its time is over", () => {
-    stub.set({ endpoints: 4 });
+describe("a reading whose time is over", () => {
+  /** Each request takes a second. */
+  const slowReader = (budgetMs: number) => {
     let nowMs = 0;
     const get = (path: string) => {
       nowMs += 1000;
       return hns.get(path);
     };
-    const reader = createHnsReader({ endpointsMax: 100, budgetMs: 2500, elapsedMs: () => nowMs });
-    const { message, source } = failure(HnsReadingError, () => reader.read(get));
+    const reader = createHnsReader({ endpointsMax: 100, budgetMs, elapsedMs: () => nowMs });
+    return () => reader.read(get);
+  };
+  const countsIn = ({ endpoints }: HnsFindings): Readonly<Record<string, number>> =>
+    Object.fromEntries(endpoints.map(({ name, forward }) => [name, Number(forward.ingress.packets)]));
+  const idOf = (n: number): string => `7eb7bc15-4510-4225-8535-00000000000${n}`;
+
+  test("has what was read, and the next one begins where it ended", () => {
+    const next = slowReader(2500);
+    stub.set({ endpoints: 5, tick: 1 });
+    const first = next();
+    expect(countsIn(first.findings)).toEqual({ "pod-0": 1, "pod-1": 2 });
+    expect(first.findings.waiting).toEqual([idOf(2), idOf(3), idOf(4)]);
+    expect(first.findings.unread).toEqual([]);
+    expect(first.findings.limits).toEqual([
+      "HNS is slow: 2 of 5 endpoints were read in 3000 ms; " +
+        "the others come next and keep their last values, 3 of them have none yet",
+    ]);
+    expect(first.failed).toMatchObject({ "hns-deadline": 1 });
+    stub.set({ endpoints: 5, tick: 10 });
+    const second = next();
+    expect(countsIn(second.findings)).toEqual({ "pod-0": 1, "pod-1": 2, "pod-2": 30, "pod-3": 40 });
+    expect(second.findings.waiting).toEqual([idOf(4)]);
+    stub.set({ endpoints: 5, tick: 100 });
+    const third = next();
+    expect(countsIn(third.findings)).toEqual({
+      ...{ "pod-0": 100, "pod-1": 2, "pod-2": 30, "pod-3": 40, "pod-4": 500 },
+    });
+    expect(third.findings.waiting).toEqual([]);
+    expect(third.findings.limits).toEqual([
+      "HNS is slow: 2 of 5 endpoints were read in 3000 ms; the others come next and keep their last values",
+    ]);
+  });
+
+  test("comes to all of them in turn, those that fail among them, and forgets those that are gone", () => {
+    const next = slowReader(2500);
+    stub.set({ endpoints: 5, tick: 1, fault: "refused", at: "stats", only: 1 });
+    const first = next();
+    expect(countsIn(first.findings)).toEqual({ "pod-0": 1 });
+    expect(first.findings.unread).toEqual([idOf(1)]);
+    for (const names of [
+      ["pod-0", "pod-2", "pod-3"],
+      ["pod-0", "pod-2", "pod-3", "pod-4"],
+    ])
+      expect(new Set(Object.keys(countsIn(next().findings)))).toEqual(new Set(names));
+    stub.set({ endpoints: 2, tick: 7 });
+    const last = next();
+    expect(countsIn(last.findings)).toEqual({ "pod-0": 7, "pod-1": 14 });
+    expect(last.findings.limits).toEqual([]);
+  });
+
+  test("has one of them however long the list takes", () => {
+    const next = slowReader(500);
+    stub.set({ endpoints: 3, tick: 1 });
+    for (const known of [1, 2, 3, 3]) expect(next().findings.endpoints).toHaveLength(known);
+  });
+
+  test("fails where nothing was read, and the next one goes on behind", () => {
+    const next = slowReader(2500);
+    stub.set({ endpoints: 4, removed: 4 });
+    const { message, source } = failure(HnsReadingError, next);
     expect(source).toBe("hns-deadline");
-    expect(message).toBe("HNS is slow: 2 of 4 endpoints were read in 3000 ms");
+    expect(message).toBe("HNS is slow: 0 of 4 endpoints were read in 3000 ms");
+    const slower = slowReader(500);
+    stub.set({ endpoints: 2, tick: 1, fault: "refused", at: "stats", only: 0 });
+    expect(failure(HnsReadingError, slower).source).toBe("hns-stats");
+    expect(countsIn(slower().findings)).toEqual({ "pod-1": 2 });
   });
 });
 
@@ -217,24 +284,6 @@ describe("a fault", () => {
     expect(source).toBe("hns-stats");
   });
 });
-
-/** Bytes that this process holds in memory. */
-function workingSet(): number {
-  const { symbols } = openLibrary("kernel32.dll", {
-    GetCurrentProcess: { args: [], returns: "ptr" },
-    K32GetProcessMemoryInfo: { args: ["ptr", "ptr", "u32"], returns: "i32" },
-  });
-  const counters = new DataView(new ArrayBuffer(72)); // PROCESS_MEMORY_COUNTERS
-  counters.setUint32(0, 72, true);
-  Bun.gc(true);
-  const done = symbols.K32GetProcessMemoryInfo(
-    symbols.GetCurrentProcess(),
-    new Uint8Array(counters.buffer),
-    72,
-  );
-  if (done === 0) throw new Error("K32GetProcessMemoryInfo failed");
-  return Number(counters.getBigUint64(16, true));
-}
 
 describe("what an answer costs", () => {
   const path = "/endpointstats/7EB7BC15-4510-4225-8535-000000000001";

@@ -11,6 +11,7 @@ import {
 } from "../../windows/performance-names.ts";
 import { createPerformanceReader } from "../../windows/performance-thread.ts";
 import { openStub, type Stub } from "./stub-files.ts";
+import { workingSet } from "./working-set.ts";
 
 const port = "36279ca2-afda-4f06-8d32-14a921aba14d";
 const inDrops = "VFP Port Total Inbound Dropped Network Packets";
@@ -130,6 +131,18 @@ describe("pdh.dll", () => {
 
   test("no set of the switch is no counters, and no fault", () => {
     expect(openPerformanceCounters()).toBeUndefined();
+  });
+
+  test("the library is bound once, however often a query is opened", () => {
+    const openings = (count: number): void => {
+      for (let at = 0; at < count; at += 1) openPerformanceCounters()?.[Symbol.dispose]();
+    };
+    openings(2000);
+    const before = workingSet();
+    openings(20_000);
+    const grown = workingSet() - before;
+    console.log(`20,000 queries: ${grown >> 10} KiB`);
+    expect(grown).toBeLessThan(12 << 20); // Each binding keeps some 2.6 KiB.
   });
 
   test("a collection that fails says so with its number", () => {

@@ -3,9 +3,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { renameSync } from "node:fs";
 import type { Snapshot } from "../../src/snapshot.ts";
-import { createPktmon } from "../../windows/pktmon.ts";
+import { createPktmon, type PktmonOptions } from "../../windows/pktmon.ts";
 import { systemPath } from "../../windows/system.ts";
-import { lives, openStub, type Stub, until } from "./stub-files.ts";
+import { lives, openStub, type Stub, type StubCall, until } from "./stub-files.ts";
 
 let stub: Stub;
 
@@ -17,9 +17,11 @@ afterEach(() => stub[Symbol.dispose]());
 
 const { signal } = new AbortController();
 
-function open(timeoutMs = 20_000, options: { readonly marker?: string } = {}) {
+/** The end takes as long as it likes, but for tests of what ends it: a busy machine starts few processes in 3 s. */
+function open(timeoutMs = 20_000, options: Partial<PktmonOptions> = {}) {
   let atMs = 0;
-  const pktmon = createPktmon({ everyMs: 1000, timeoutMs, elapsedMs: () => atMs, ...options });
+  const common = { everyMs: 1000, timeoutMs, elapsedMs: () => atMs, endMs: 60_000 };
+  const pktmon = createPktmon({ ...common, ...options });
   const collect = async (): Promise<Snapshot> => await pktmon.collect(signal);
   return {
     pktmon,
@@ -204,7 +206,75 @@ describe("the session", () => {
   });
 });
 
+describe("an end", () => {
+  const marker = "C:\\fovea-stubs\\pktmon\\marker";
+
+  /** What a pktmon that was opened so heard of what is left behind. */
+  const heard = () => {
+    const reasons: string[] = [];
+    return { reasons, left: (error: unknown) => void reasons.push(`${error}`) };
+  };
+
+  test("that fails is told, throws nothing, and leaves the session to the next", async () => {
+    const { reasons, left } = heard();
+    const opened = open(20_000, { marker, left });
+    await opened.round();
+    stub.write("mode", "fail");
+    await opened[Symbol.asyncDispose]();
+    expect(reasons).toEqual(["Error: pktmon.exe status ended with 5: Access is denied."]);
+    expect([stub.has("session"), stub.has("marker")]).toEqual([true, true]);
+    stub.write("mode", undefined);
+    const next = open(20_000, { marker });
+    expect(await next.round()).toEqual({ drops: [] });
+    await next[Symbol.asyncDispose]();
+    expect([stub.has("session"), stub.has("marker")]).toEqual([false, false]);
+  });
+
+  test("hears of a status without a word, which says nothing of the session", async () => {
+    const { reasons, left } = heard();
+    const opened = open(20_000, { marker, left });
+    await opened.round();
+    stub.write("session", "");
+    await opened[Symbol.asyncDispose]();
+    expect(reasons).toEqual(["Error: pktmon.exe status printed nothing"]);
+    expect([stub.has("session"), stub.has("marker")]).toEqual([true, true]);
+  });
+
+  test("waits for no pktmon that hangs", async () => {
+    const { reasons, left } = heard();
+    const opened = open(600_000, { endMs: 1500, left });
+    await opened.round();
+    stub.takeLog();
+    stub.write("mode", "hang");
+    await opened[Symbol.asyncDispose]();
+    expect(reasons).toEqual([expect.stringMatching(/pktmon\.exe (was ended|did not end within 1500 ms)/)]);
+    await until(() => stub.takeLog().every(({ pid }) => !lives(pid)));
+  });
+
+  test("waits for no start of a session that hangs", async () => {
+    const { reasons, left } = heard();
+    stub.write("mode", "hang-start");
+    const opened = open(600_000, { endMs: 1500, left });
+    await opened.collect();
+    const started: StubCall[] = [];
+    await until(() => {
+      started.push(...stub.takeLog());
+      return started.some((call) => call.arguments === startCommand);
+    });
+    await opened[Symbol.asyncDispose]();
+    expect(reasons.length).toBeLessThanOrEqual(1);
+    await until(() => started.every(({ pid }) => !lives(pid)));
+  });
+});
+
 describe("faults", () => {
+  test("a status without a word is no answer, and starts nothing", async () => {
+    stub.write("idle", "");
+    await using opened = open();
+    await expect(opened.round()).rejects.toThrow("pktmon.exe status printed nothing");
+    expect(calls()).toEqual(["status"]);
+  });
+
   test("a version without an option is asked without it", async () => {
     stub.write("mode", "old");
     dropped(1, 100);

@@ -1,7 +1,8 @@
 // The files by which the stand-ins for vfpctrl, pktmon and pdh are told what to answer, and tell what they were asked.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { whenFree } from "./when-free.ts";
 
 export type StubCall = {
   readonly pid: number;
@@ -25,13 +26,12 @@ export function openStub(name: "vfpctrl" | "pktmon" | "pdh"): Stub {
   const directory = join("C:\\fovea-stubs", name);
   mkdirSync(directory, { recursive: true });
   // One by one: removing a directory with what is in it does not work in every wine.
-  const empty = (): void => {
-    for (const file of readdirSync(directory)) unlinkSync(join(directory, file));
-  };
+  const remove = (file: string): void => whenFree(() => rmSync(join(directory, file), { force: true }));
+  const empty = (): void => readdirSync(directory).forEach(remove);
   empty();
   const write = (file: string, text: string | Uint8Array | undefined): void => {
-    if (text !== undefined) writeFileSync(join(directory, file), text);
-    else if (existsSync(join(directory, file))) unlinkSync(join(directory, file));
+    if (text === undefined) remove(file);
+    else whenFree(() => writeFileSync(join(directory, file), text));
   };
   return {
     write,

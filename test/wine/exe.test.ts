@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { openWine, type Running, type Wine, windowsPath, wineLacks } from "../wine.rig.ts";
+import { compileStub, openWine, type Running, type Wine, windowsPath, wineLacks } from "../wine.rig.ts";
 
 setDefaultTimeout(120_000);
 
@@ -122,6 +122,17 @@ describe.skipIf(wineLacks.length > 0)("in wine", () => {
 
     expect(sqlite("played", "PRAGMA integrity_check")).toBe("ok");
     expect(Number(sqlite("played", "SELECT count(*) FROM flows"))).toBeGreaterThanOrEqual(rows.length);
+  });
+
+  test("the end of its container stops it in time, with its last rows kept", async () => {
+    const { run, url } = await start("contained");
+    const rows = await someRows(url);
+    const shutdown = await wine.run([compileStub(join(import.meta.dir, "shutdown-console.c"))]);
+    expect(shutdown.exitCode).toBe(0);
+    expect(await run.exited).toBe(0);
+    expect(run.errors().trimEnd().split("\n").at(-1)).toContain('"message":"stopped"');
+    expect(sqlite("contained", "PRAGMA integrity_check")).toBe("ok");
+    expect(Number(sqlite("contained", "SELECT count(*) FROM flows"))).toBeGreaterThanOrEqual(rows.length);
   });
 
   test("a second one on the same directory is refused, and the first goes on", async () => {

@@ -17,7 +17,15 @@ import { buildMsi } from "../../packaging/windows/msi.ts";
 import { sign } from "../../packaging/windows/sign.ts";
 import { stampFile } from "../../packaging/windows/version-info.ts";
 import { makeSigner, signatureHolds } from "../signing.rig.ts";
-import { compileStub, openWine, type Wine, windowsPath, wineLacks } from "../wine.rig.ts";
+import {
+  compileStub,
+  installProgram,
+  openWine,
+  type Running,
+  type Wine,
+  windowsPath,
+  wineLacks,
+} from "../wine.rig.ts";
 
 setDefaultTimeout(180_000);
 
@@ -156,7 +164,7 @@ describe.skipIf(lacks.length > 0)("the installer", () => {
     writeFileSync(at.config, ownConfig);
     await record();
     // As install.ps1 makes it; the installer takes over what has the name.
-    const { exitCode } = await wine.run([exe, "service", "install"]);
+    const { exitCode } = await wine.run([installProgram(wine, exe), "service", "install"]);
     expect(exitCode).toBe(0);
 
     expect(await msiexec("/i", windowsPath(at.old))).toBe(0);
@@ -199,13 +207,48 @@ describe.skipIf(lacks.length > 0)("the installer", () => {
     expect(await rowsOf(await urlOfStart(3))).toEqual(rows);
   });
 
+  /** A process that has the service open, and keeps it from being deleted. */
+  async function hold(): Promise<Running> {
+    const holding = wine.start([compileStub(join(import.meta.dir, "service-holder.c")), "Fovea"]);
+    await until("it is open", () => (holding.errors().includes("open") ? true : undefined));
+    return holding;
+  }
+
+  async function letGo(holding: Running): Promise<void> {
+    holding.signal("SIGKILL");
+    await holding.exited;
+  }
+
+  test("is repaired while another program has the service open, which is never deleted", async () => {
+    const holding = await hold();
+    expect(await msiexec("/i", windowsPath(at.old), "REINSTALL=ALL")).toBe(0);
+    await letGo(holding);
+    expect(sha256(at.program)).toBe(sha256(exe));
+    await inState("running");
+    expect(await rowsOf(await urlOfStart(4))).toEqual(rows);
+  });
+
+  test("removed for a newer version while another program has it open, the service stays and is taken over", async () => {
+    const holding = await hold();
+    // What Windows does when it replaces a product; wine removes the old one without saying what for.
+    const newer = "UPGRADINGPRODUCTCODE={00000000-0000-0000-0000-000000000001}";
+    expect(await msiexec("/x", windowsPath(at.old), newer)).toBe(0);
+    expect(existsSync(at.program)).toBe(false);
+    expect(await service()).toMatchObject({ state: "stopped" });
+    expect(await msiexec("/i", windowsPath(at.old))).toBe(0);
+    await letGo(holding);
+    expect(await products()).toEqual(["0.1.0"]);
+    expect((await inState("running")).pid).toBeGreaterThan(0);
+    expect(await rowsOf(await urlOfStart(5))).toEqual(rows);
+  });
+
   test("a newer one replaces it: one product is left, the signed program runs, data and configuration are kept", async () => {
     expect(await msiexec("/i", windowsPath(at.next))).toBe(0);
     expect(await products()).toEqual(["0.2.0"]);
     expect(sha256(at.program)).toBe(sha256(join(scratch, "fovea.exe")));
     expect(readFileSync(at.config, "utf8")).toBe(ownConfig);
     await inState("running");
-    const url = await urlOfStart(4); // Of the program that was just read: nothing else was started.
+    const url = await urlOfStart(6); // Of the program that was just read: nothing else was started.
     expect((await fetch(`${url}/metrics`)).status).toBe(200);
     expect(await rowsOf(url)).toEqual(rows);
   });

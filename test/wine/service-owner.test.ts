@@ -2,17 +2,19 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
+  chmodSync,
   chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { openWine, type Wine, windowsPath, wineLacks } from "../wine.rig.ts";
+import { installProgram, openWine, type Wine, windowsPath, wineLacks } from "../wine.rig.ts";
 
 setDefaultTimeout(120_000);
 
@@ -30,7 +32,7 @@ const takeBack = (path: string) => chownSync(path, 0, 0);
 
 describe.skipIf(lacks.length > 0)("in wine", () => {
   let wine: Wine;
-  const at = { config: "", home: "", serviceHome: "", elsewhere: "" };
+  const at = { config: "", home: "", serviceHome: "", elsewhere: "", program: "" };
 
   beforeAll(async () => {
     wine = openWine({ stubs: [] });
@@ -40,6 +42,7 @@ describe.skipIf(lacks.length > 0)("in wine", () => {
     // Wine gives services another ProgramData than programs.
     at.serviceHome = join(wine.drive, "users/Public/Fovea");
     at.elsewhere = join(wine.drive, "elsewhere");
+    at.program = installProgram(wine, exe);
     mkdirSync(dirname(at.config));
     mkdirSync(at.elsewhere);
     writeFileSync(at.config, "listen: 127.0.0.1:0\n");
@@ -47,13 +50,14 @@ describe.skipIf(lacks.length > 0)("in wine", () => {
   afterEach(async () => {
     await service("uninstall");
     takeBack(at.config);
+    chmodSync(at.config, 0o644);
     for (const home of [at.home, at.serviceHome]) rmSync(home, { recursive: true, force: true });
   });
   afterAll(() => wine[Symbol.dispose]());
 
   const configFile = "C:\\my config\\fovea.yaml";
   const words = ["--config", configFile, "--data-dir", "C:\\my data", "--replay", recording];
-  const service = (...given: readonly string[]) => wine.run([exe, "service", ...given]);
+  const service = (...given: readonly string[]) => wine.run([at.program, "service", ...given]);
   const isInstalled = async (): Promise<boolean> =>
     (await wine.run(["reg", "query", "HKLM\\SYSTEM\\CurrentControlSet\\Services\\Fovea"])).exitCode === 0;
 
@@ -113,6 +117,57 @@ describe.skipIf(lacks.length > 0)("in wine", () => {
     expect(await refusal()).toBe(`fovea: ${path} ${foreign(path)}`);
     takeBack(deep);
     await install();
+  });
+
+  const everyone = "may be changed by Everyone (S-1-1-0)";
+
+  test("nor one that others may change, or a directory on the way to it", async () => {
+    chmodSync(at.config, 0o666);
+    expect(await refusal()).toBe(`fovea: ${configFile}: ${everyone}`);
+    chmodSync(at.config, 0o644);
+    chmodSync(dirname(at.config), 0o777);
+    expect(await refusal()).toBe(`fovea: ${configFile}: C:\\my config ${everyone}`);
+    chmodSync(dirname(at.config), 0o755);
+    await install();
+  });
+
+  test("nor from a program that others may replace, whatever on the way to it they may write", async () => {
+    const program = "C:\\Program Files\\Fovea\\fovea.exe";
+    const advice = "copy it to a directory Fovea in %ProgramFiles% first, and install it from there";
+    const refused = (where: string, why: string) =>
+      `fovea: the service would run ${program} as SYSTEM, but ${where} ${why}: ${advice}`;
+    const parts = [
+      [program, at.program],
+      ["C:\\Program Files\\Fovea", dirname(at.program)],
+      ["C:\\Program Files", dirname(dirname(at.program))],
+      ["C:\\", wine.drive],
+    ] as const;
+    for (const [shown, path] of parts) {
+      const { mode } = statSync(path);
+      chmodSync(path, 0o777);
+      expect(await refusal()).toBe(refused(shown, everyone));
+      chmodSync(path, mode);
+      giveAway(path);
+      expect(await refusal()).toBe(refused(shown, foreign(shown)));
+      takeBack(path);
+    }
+    await install();
+  });
+
+  test("a directory for the store outside of the home is closed with it, or refused where it has other things", async () => {
+    const data = join(wine.drive, "my data");
+    rmSync(data, { recursive: true, force: true });
+    mkdirSync(data, { mode: 0o755 });
+    const before = statSync(data).mode;
+    writeFileSync(join(data, "letter.txt"), "");
+    expect(await refusal()).toContain(
+      "C:\\my data cannot be closed to other users: it is not the store's alone",
+    );
+    rmSync(join(data, "letter.txt"));
+    await install();
+    // Of a list wine keeps what a mode can say: the same for both.
+    expect(statSync(data).mode).not.toBe(before);
+    expect(statSync(data).mode).toBe(statSync(at.home).mode);
   });
 
   test("nor where the directory, or one in it, leads to another place", async () => {

@@ -21,6 +21,7 @@
  * Endpoint n has the id 7eb7bc15-4510-4225-8535-(n as 12 hexadecimal digits). With m = n - first + 1 its counts are start plus:
  * packets L*m in, 2*L*m out; bytes 100*L*m in, 200*L*m out; drops L in, 2*L out; the k-th of the switch k*L in, 2*k*L out.
  */
+#include <errno.h>
 #include <objbase.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -117,11 +118,18 @@ static void set(Settings *s, const char *key, const char *value)
 		copy(s->by, sizeof s->by, value);
 }
 
+/* The file may be in the middle of being replaced. */
 static FILE *open_settings(void)
 {
-	WCHAR path[MAX_PATH];
-	DWORD length = GetEnvironmentVariableW(L"FOVEA_STUB_HNS", path, MAX_PATH);
-	return _wfopen(length > 0 && length < MAX_PATH ? path : L"C:\\fovea-stubs\\hns.txt", L"rb");
+	WCHAR named[MAX_PATH];
+	DWORD length = GetEnvironmentVariableW(L"FOVEA_STUB_HNS", named, MAX_PATH);
+	const WCHAR *path = length > 0 && length < MAX_PATH ? named : L"C:\\fovea-stubs\\hns.txt";
+	FILE *file = _wfopen(path, L"rb");
+	for (int left = 1000; file == NULL && errno == EACCES && left > 0; left--) {
+		Sleep(5);
+		file = _wfopen(path, L"rb");
+	}
+	return file;
 }
 
 static void load(void)
