@@ -7,6 +7,7 @@ import fc from "fast-check";
 import type { FlowRecord } from "../src/flow.ts";
 import { ImportRefused, importRows, rowsImported } from "../src/import-rows.ts";
 import { openDatabase } from "../src/store/sqlite.ts";
+import { openStore } from "../src/store/store.ts";
 import { runFovea } from "./cli.world.ts";
 import {
   append,
@@ -131,6 +132,37 @@ describe("once", () => {
     expect(await importInto(dir, file, "--again")).toMatchObject({ code: 0 });
     expect(rowsIn(dir)).toHaveLength(20);
     expect(await importInto(dir, file)).toMatchObject({ code: 1 });
+  });
+
+  test("a file whose rows have gone is told how it comes back", async () => {
+    const file = await exported(flows(10), "json");
+    const dir = rig.dir();
+    expect(await importInto(dir, file)).toMatchObject({ code: 0 });
+    {
+      using store = openStore({ dir, bytesMax: 2 ** 28, ageMaxMs: 1 });
+      store.append({ rows: [], at: Date.now() + 60_000 });
+      expect(store.stats().rows).toBe(0);
+    }
+    const refused = await importInto(dir, file);
+    expect(refused).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/--again .*where its rows have gone/),
+    });
+    expect(await importInto(dir, file, "--again")).toMatchObject({ code: 0 });
+    expect(rowsIn(dir)).toHaveLength(10);
+  });
+
+  test("into a file that its bound would make smaller is refused: nothing is evicted for it", async () => {
+    const file = await exported(flows(10), "json");
+    const dir = storeOf(rig.dir(), flows(30_000));
+    const config = rig.path(".yaml");
+    writeFileSync(config, "store: {bytesMax: 1MiB}\n");
+    const refused = await importInto(dir, file, "--config", config);
+    expect(refused).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/Set store.bytesMax to \d+ at the least/),
+    });
+    expect(rowsIn(dir)).toHaveLength(30_000);
   });
 
   test("an import that was broken off goes on after the rows that are there", async () => {

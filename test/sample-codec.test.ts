@@ -135,11 +135,9 @@ describe("steps", () => {
         const rows = [1, 2, 3].map((id): StepRow => [id, id, coder.encode({ ids, values: data(id) }).data]);
         const damaged = rows[place % 3]?.[2] ?? new Uint8Array();
         damaged[place % damaged.length] = byte;
-        try {
-          expect(readSteps(rows).size).toBeGreaterThan(0);
-        } catch (error) {
-          expect(error).toBeInstanceOf(MalformedBytesError);
-        }
+        const { columns, read } = readSteps(rows);
+        expect(read).toBeGreaterThanOrEqual(place % 3);
+        expect(columns.size > 0 || read === 0).toBe(true);
       }),
       { numRuns: 1000 },
     );
@@ -159,8 +157,10 @@ describe("steps", () => {
     ]);
     const gap = splitSteps(rows.toSpliced(3, 1));
     expect(gap.map((steps) => steps.map(([id]) => id))).toEqual([[1, 2], [3], [5]]);
-    expect(() => readSteps(gap[2] ?? [])).toThrow("does not follow");
-    expect(() => readSteps(rows)).toThrow("does not follow");
+    expect(readSteps(gap[2] ?? []).read).toBe(0);
+    const { columns, read } = readSteps(rows);
+    expect([read, columns.get(1)?.slice(0, read)]).toEqual([2, [1, 2]]);
+    expect(() => createStepCoder().decode(new Uint8Array([0]))).toThrow("does not follow");
   });
 });
 

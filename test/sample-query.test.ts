@@ -1,8 +1,10 @@
 // Questions about samples: which series, which points, within which bounds.
 
 import { afterAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { StoreQueryError } from "../src/store/failure.ts";
 import { querySamples, querySeries } from "../src/store/sample-query.ts";
+import { openDatabase } from "../src/store/sqlite.ts";
 import {
   always,
   ask,
@@ -14,8 +16,53 @@ import {
   stepMs,
   values,
 } from "./samples.world.ts";
+import { flows } from "./store.flows.ts";
 
 afterAll(removeDirs);
+
+describe("bytes that cannot be read", () => {
+  const steps = 250; // Two blocks that are whole, and steps behind them.
+  const both = [sample("fovea_a", 1), sample("fovea_b", 2)];
+
+  function filled() {
+    const world = openWorld();
+    for (let number = 0; number < steps; number += 1) {
+      world.samples.add({ at: startAt + number * stepMs, series: both });
+      world.store.append({ rows: flows(2), at: startAt });
+    }
+    settle(world, startAt);
+    return world;
+  }
+
+  function change(dir: string, sql: string): void {
+    const database = openDatabase({ path: join(dir, "fovea.db") });
+    expect(database.prepare(sql).run().changes).toBeGreaterThan(0);
+    database.close();
+  }
+
+  const firstBlock = "(SELECT min(id) FROM sample_blocks)";
+  const lastStep = "(SELECT max(id) FROM sample_steps)";
+  test.each([
+    ["a chunk", `UPDATE sample_chunks SET data = x'00' WHERE block = ${firstBlock} AND series = 1`, 130, 250],
+    ["the times of a block", `UPDATE sample_blocks SET times = x'00' WHERE id = ${firstBlock}`, 130, 130],
+    ["a step", `UPDATE sample_steps SET data = x'00ff' WHERE id = ${lastStep}`, 249, 249],
+  ])("%s: the others are told, it is not complete, and the history stays", (_what, sql, ofA, ofB) => {
+    const { dir, store } = filled();
+    using _ = store;
+    change(dir, sql);
+    const query = { name: "fovea_*", ...always };
+    const answer = store.ask("samples", query);
+    expect(answer.complete).toBe(false);
+    const told = answer.series.map(({ name, points }) => [name, values(points)]);
+    const valuesOf = (value: number, count: number) => new Array<number>(count).fill(value);
+    expect(told).toEqual([
+      ["fovea_a", valuesOf(1, ofA)],
+      ["fovea_b", valuesOf(2, ofB)],
+    ]);
+    expect(store.append({ rows: flows(1), at: startAt })).toMatchObject({ kept: 1, lost: 0 });
+    expect(store.stats()).toMatchObject({ rows: 2 * steps + 1, recovered: 0, errors: {} });
+  });
+});
 
 describe("queries", () => {
   const world = openWorld();

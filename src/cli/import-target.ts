@@ -71,7 +71,9 @@ export function openServerTarget(client: Client): ImportTarget {
 
 function openStopped(dataDir: string, { store }: Config, nativeBinding: string | undefined): Store {
   try {
-    return openStore({ dir: dataDir, bytesMax: store.bytesMax, ageMaxMs: store.ageMax, nativeBinding });
+    const { bytesMax, ageMax } = store;
+    // What stands beside the rows is not opened here, and could not become smaller.
+    return openStore({ dir: dataDir, bytesMax, ageMaxMs: ageMax, nativeBinding, mayShrink: false });
   } catch (error) {
     if (!(error instanceof StoreLockedError)) throw error;
     throw new Error(`${error.message} To import into a running appliance, leave --data-dir out.`);

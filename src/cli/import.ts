@@ -101,7 +101,9 @@ async function openTarget(world: World, options: Options): Promise<ImportTarget>
 function rowsThere(had: number, { rows }: Checked, again: boolean): number {
   const there = rows === 0 ? 0 : had % rows;
   if (had > 0 && there === 0 && !again)
-    throw new Error("was imported before; --again imports it a second time");
+    throw new Error(
+      "was imported before; --again imports it a second time, also where its rows have gone since",
+    );
   return there;
 }
 

@@ -3,7 +3,18 @@
 /** Bytes that end too soon, or that no encoder wrote. */
 export class MalformedBytesError extends Error {
   override readonly name = "MalformedBytesError";
-  readonly code = "SQLITE_CORRUPT_SAMPLES";
+  // None of SQLite's: the pages of the file read well, and one value in them is no reason to put it aside.
+  readonly code = "MALFORMED_BYTES";
+}
+
+/** Undefined where the bytes are malformed. */
+export function readable<Result>(read: () => Result): Result | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof MalformedBytesError) return undefined;
+    throw error;
+  }
 }
 
 /** A signed number as an unsigned one, small where the number is near zero. Exact up to 2^52. */

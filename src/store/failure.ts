@@ -13,6 +13,12 @@ export class StoreLockedError extends Error {
   override readonly name = "StoreLockedError";
 }
 
+/** The file is larger than its bound allows, and could not, or was not to be made smaller. */
+export class StoreTooLargeError extends Error {
+  override readonly name = "StoreTooLargeError";
+  readonly code = "STORE_TOO_LARGE";
+}
+
 /** A query that cannot be answered as it was asked; `parameter` is the name of the wrong one. */
 export class StoreQueryError extends Error {
   override readonly name = "StoreQueryError";

@@ -3,11 +3,26 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { bytesOf, moveAside } from "./aside.ts";
-import { errorCode, isCorruption, lossReason, NewerSchemaError, StoreLockedError } from "./failure.ts";
+import {
+  errorCode,
+  isCorruption,
+  lossReason,
+  NewerSchemaError,
+  StoreLockedError,
+  StoreTooLargeError,
+} from "./failure.ts";
 import type { LedgerTotals } from "./ledger.ts";
 import { lockDirectory } from "./lock.ts";
-import { type Budget, budgetOf } from "./retention.ts";
-import { applicationId, createFile, createSql, migrations, readHeader, schemaVersion } from "./schema.ts";
+import { type Budget, budgetOf, bytesMaxFor } from "./retention.ts";
+import {
+  applicationId,
+  createFile,
+  createSql,
+  migrations,
+  pageBytes,
+  readHeader,
+  schemaVersion,
+} from "./schema.ts";
 import { busyMs, type Database, openDatabase } from "./sqlite.ts";
 
 /** An open store file. Disposal closes it and gives the directory free. */
@@ -92,9 +107,25 @@ export const newGeneration = (): number => crypto.getRandomValues(new Uint32Arra
 
 /** Why the file cannot be used now, and whether opening must be refused for it. */
 export function unusable(error: unknown, dir: string): { readonly reason: string; readonly refuse: boolean } {
-  const refuse = error instanceof NewerSchemaError || error instanceof StoreLockedError;
+  const refuse = [NewerSchemaError, StoreLockedError, StoreTooLargeError].some(
+    (kind) => error instanceof kind,
+  );
   const message = error instanceof Error ? error.message : String(error);
   return { reason: `${lossReason(error, dir)}: ${message} (${errorCode(error)})`, refuse };
+}
+
+/** Undefined for a file that is within its bound. */
+export function tooLarge(
+  { path, writer, budget }: StoreFile,
+  bytesMax: number,
+): StoreTooLargeError | undefined {
+  const bytes = Number(writer.pragma("page_count", { simple: true })) * pageBytes;
+  const room = budget.pagesMax * pageBytes;
+  if (bytes <= room) return undefined;
+  return new StoreTooLargeError(
+    `${path} takes ${bytes} bytes, and of store.bytesMax, ${bytesMax}, it may take ${room}. Set store.bytesMax to ` +
+      `${bytesMaxFor(bytes)} at the least, or start the appliance once with ${bytesMax}: it makes the file smaller.`,
+  );
 }
 
 function refuseNewer(dir: string): void {

@@ -28,6 +28,8 @@ const syncMs = 60_000;
 
 /** Longer than our own queries read at once, and those of most people with a SQLite shell. */
 const readerMs = 1000;
+/** Who reads for longer than that may read for hours: until the log could be written back, the next wait is so far off. */
+const waitAgainMs = 60_000;
 
 /** A frame of the log: a page and its header. */
 export const frameBytes = pageBytes + 24;
@@ -38,27 +40,32 @@ export const frameBytes = pageBytes + 24;
 export function openLogFile({
   database,
   budget,
+  nowMs = () => performance.now(),
 }: {
-  readonly database: Database;
+  readonly database: Pick<Database, "memory" | "pragma">;
   readonly budget: Budget;
+  /** Monotonic. */
+  readonly nowMs?: () => number;
 }): LogFile {
   let usedBytes = 0;
   let lastCheckpointMs = 0;
-  let writtenBackMs = performance.now();
+  let writtenBackMs = nowMs();
+  let vainMs = Number.NEGATIVE_INFINITY; // When readers were waited for in vain.
   let checkpoints: Checkpoints = { count: 0, seconds: 0 };
 
   /** `waitMs`: how long readers of what is in the log are waited for, with the thread. */
   const writeBack = (waitMs: number): void => {
-    const started = performance.now();
+    const started = nowMs();
     database.pragma(`busy_timeout = ${waitMs}`);
     try {
       const [result] = database.pragma("wal_checkpoint(RESTART)") as [{ busy: number; log: number }];
       // Unless a reader is in it, the next write starts the log from its beginning.
       usedBytes = result.busy === 0 ? 0 : result.log * frameBytes;
+      if (result.busy === 0) vainMs = Number.NEGATIVE_INFINITY;
     } finally {
       database.pragma(`busy_timeout = ${busyMs}`);
     }
-    writtenBackMs = performance.now();
+    writtenBackMs = nowMs();
     lastCheckpointMs = writtenBackMs - started;
     const { count, seconds } = checkpoints;
     checkpoints = { count: count + 1, seconds: seconds + lastCheckpointMs / 1000 };
@@ -66,16 +73,18 @@ export function openLogFile({
 
   return {
     checkpoint({ now } = { now: false }) {
-      const old = usedBytes > 0 && performance.now() - writtenBackMs >= syncMs;
+      const old = usedBytes > 0 && nowMs() - writtenBackMs >= syncMs;
       if (!database.memory && (now || old || usedBytes >= budget.checkpointAt)) writeBack(0);
     },
     fit(bytes) {
       if (database.memory || usedBytes + bytes <= budget.walMax) return;
-      writeBack(readerMs); // Better late than without the rows.
-      if (usedBytes + bytes > budget.walMax)
-        throw new LogFullError(
-          "The write-ahead log is full: another program reads the store in one long transaction.",
-        );
+      const waits = nowMs() - vainMs >= waitAgainMs;
+      writeBack(waits ? readerMs : 0); // Better late than without the rows.
+      if (usedBytes + bytes <= budget.walMax) return;
+      if (waits) vainMs = nowMs();
+      throw new LogFullError(
+        "The write-ahead log is full: another program reads the store in one long transaction.",
+      );
     },
     grew(bytes) {
       usedBytes += bytes;

@@ -15,6 +15,8 @@ export const minuteOf = (at: number): number => Math.floor(at / minuteMs) * minu
 const minuteBytes = 48;
 /** A month of the names that are usually counted. */
 const rowsMaxMax = 600_000;
+/** Rows that one transaction removes, after the file was larger; more than a minute has. */
+const removeMax = 4096;
 
 /** Rows that the table keeps: a thirty-second part of the file at the most. */
 export const minuteRowsMax = (pagesMax: number): number =>
@@ -27,7 +29,7 @@ export const minutePages = (rows: number): number =>
 export type Minutes = {
   /** Inside a transaction: adds to what the minute has. */
   add(count: MinuteCount): void;
-  /** Inside a transaction, once a minute at the most: the oldest make room. */
+  /** Inside a transaction: the oldest make room, once a minute, or in each one while there are many too many. */
   trim(): void;
 };
 
@@ -44,13 +46,14 @@ export function openMinutes({
      ON CONFLICT (at, name) DO UPDATE SET value = value + excluded.value`,
   );
   const count = database.prepare<unknown[], number>("SELECT count(*) FROM ledger_minutes").pluck();
-  const keptFrom = database
-    .prepare<unknown[], number>("SELECT at FROM ledger_minutes ORDER BY at DESC, name DESC LIMIT 1 OFFSET ?")
+  const atOf = database
+    .prepare<unknown[], number>("SELECT at FROM ledger_minutes ORDER BY at, name LIMIT 1 OFFSET ?")
     .pluck();
   const remove = database.prepare("DELETE FROM ledger_minutes WHERE at < ?");
   let rows: number | undefined; // As far as is known: an addition to a minute that is there is no row more.
   let trimmedAt = Number.NaN;
   let newestAt = Number.NaN;
+  let surplus = false; // More than one transaction removes.
   return {
     add({ at, name, value }) {
       put.run(at, name, value);
@@ -58,12 +61,15 @@ export function openMinutes({
       newestAt = at;
     },
     trim() {
-      if (newestAt === trimmedAt || (rows !== undefined && !Number.isNaN(trimmedAt) && rows <= rowsMax))
-        return;
+      const known = rows !== undefined && !Number.isNaN(trimmedAt) && rows <= rowsMax;
+      if (!surplus && (newestAt === trimmedAt || known)) return;
       trimmedAt = newestAt;
       rows = count.get() ?? 0;
+      surplus = false;
       if (rows <= rowsMax) return;
-      const from = keptFrom.get(Math.floor(rowsMax * 0.95)); // Some at once, not one a minute.
+      const over = rows - Math.floor(rowsMax * 0.95); // Some at once, not one a minute.
+      surplus = over > removeMax;
+      const from = atOf.get(Math.min(over, removeMax));
       if (from !== undefined) rows -= remove.run(from).changes;
     },
   };

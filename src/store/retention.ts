@@ -4,6 +4,7 @@ import { pageBytes } from "./schema.ts";
 import type { Database } from "./sqlite.ts";
 
 const bytesMaxMin = 1024 * 1024;
+const logBytesMax = 32 * 1024 * 1024;
 
 /** How `bytesMax` is shared out. All in bytes but `pagesMax` and the rows. */
 export type Budget = {
@@ -27,14 +28,19 @@ export function budgetOf(bytesMax: number): Budget {
     throw new Error(
       `The store needs at least ${bytesMaxMin} bytes, store.bytesMax is ${bytesMax}. Raise it.`,
     );
-  const mib = 1024 * 1024;
-  const walMax = Math.min(32 * mib, Math.floor(bytesMax / 4));
+  const walMax = Math.min(logBytesMax, Math.floor(bytesMax / 4));
   return {
     pagesMax: Math.floor((bytesMax - walMax) / pageBytes),
     walMax,
-    checkpointAt: Math.min(4 * mib, Math.floor(walMax / 2)),
+    checkpointAt: Math.min(logBytesMax / 8, Math.floor(walMax / 2)),
     chunkRows: Math.min(20_000, Math.floor(walMax / 8 / rowBytesWorst)),
   };
+}
+
+/** The least `bytesMax` under which a file of so many bytes may stay as it is. */
+export function bytesMaxFor(fileBytes: number): number {
+  const bytes = Math.ceil(fileBytes / pageBytes) * pageBytes;
+  return Math.max(bytesMaxMin, Math.min(bytes + logBytesMax, Math.ceil((bytes * 4) / 3)));
 }
 
 /** Pages that a transaction with so many new rows may need. */
@@ -51,7 +57,13 @@ export const walBytesFor = ({
 
 export type Retention = {
   /** Inside a transaction: makes room for so many rows and other pages. Returns how many rows went, at most `evictMax`. */
-  makeRoom(options: { readonly rows: number; readonly pages: number; readonly evictMax: number }): number;
+  makeRoom(options: {
+    readonly rows: number;
+    readonly pages: number;
+    readonly evictMax: number;
+    /** A file that is larger than its budget: brings what is in use down to that, not only to what the file has. */
+    readonly fitting: boolean;
+  }): number;
   /** Inside a transaction: removes rows that are too old, at most `rowsMax`. */
   expire(options: Ages & { readonly rowsMax: number }): number;
   /** Whether `expire` would find anything. */
@@ -110,12 +122,14 @@ export function openRetention({
   };
 
   return {
-    makeRoom({ rows, pages: others, evictMax }) {
+    makeRoom({ rows, pages: others, evictMax, fitting }) {
       const need = pagesFor(rows) + others;
+      // All that is too much at once would be one transaction without a bound.
+      const limit = fitting ? pagesMax : Math.max(pagesMax, pages().total);
       let evicted = 0;
       // Rows differ in size and a page is free only when its last row is gone: count again after each step.
       while (evicted < evictMax) {
-        const missing = need - (pagesMax - pages().used);
+        const missing = need - (limit - pages().used);
         const store = missing > 0 ? held() : undefined;
         if (store === undefined) break;
         const share = Math.ceil((missing / Math.max(1, pages().used)) * store.rows) + 32;

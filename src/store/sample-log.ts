@@ -1,6 +1,6 @@
 // The newest steps of samples in the file, each in a row of its own until its block is compacted.
 
-import { MalformedBytesError } from "./bits.ts";
+import { readable } from "./bits.ts";
 import type { PendingStep, PendingSteps, SampleLoss } from "./sample-pending.ts";
 import type { Series } from "./sample-series.ts";
 import type { SeriesTable } from "./sample-series-table.ts";
@@ -231,11 +231,5 @@ function loadBlock(rows: readonly LoggedRow[], before: number): LoadedBlock {
 }
 
 /** Undefined where they cannot be read. */
-function samplesIn(coder: StepCoder, data: Uint8Array): number | undefined {
-  try {
-    return coder.decode(data).filter((value) => value !== undefined).length;
-  } catch (error) {
-    if (error instanceof MalformedBytesError) return undefined;
-    throw error;
-  }
-}
+const samplesIn = (coder: StepCoder, data: Uint8Array): number | undefined =>
+  readable(() => coder.decode(data).filter((value) => value !== undefined).length);

@@ -1,7 +1,7 @@
 // Blocks of samples as whoever reads all of them needs them: steps with their ordinals, columns that are decoded late.
 
 import type { EncodedSeries } from "../sinks/encoder.ts";
-import { MalformedBytesError } from "./bits.ts";
+import { MalformedBytesError, readable } from "./bits.ts";
 import type { Reader } from "./query.ts";
 import { type Column, decodeColumn, decodeRuns, decodeTimes } from "./sample-codec.ts";
 import { blockStepsMax, createStepReader, type StepRow, startsBlock } from "./sample-steps.ts";
@@ -113,15 +113,6 @@ type Runs = readonly number[];
 type Chunk = { readonly data: Uint8Array; readonly runs: Runs };
 
 /** Undefined where they cannot be read. */
-function readable<Result>(read: () => Result): Result | undefined {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof MalformedBytesError) return undefined;
-    throw error;
-  }
-}
-
 const runsOf = (data: Uint8Array, steps: number): Runs | undefined => readable(() => decodeRuns(data, steps));
 
 function endsOf(chunks: Iterable<Chunk>, steps: number, start: number): number[] {

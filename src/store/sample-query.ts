@@ -1,5 +1,6 @@
 // Reads samples: which series there are, and their values over time, with the places where they ended.
 
+import { readable } from "./bits.ts";
 import { StoreQueryError } from "./failure.ts";
 import type { Reader } from "./query.ts";
 import { type Column, decodeColumn, decodeTimes } from "./sample-codec.ts";
@@ -45,7 +46,7 @@ export type SamplesAnswer = {
     /** In the order in which they were taken; times go back where the clock did. */
     readonly points: readonly SamplePoint[];
   }[];
-  /** Whether no series and no point was left out for a bound. */
+  /** Whether no series and no point was left out, for a bound or because its bytes cannot be read. */
   readonly complete: boolean;
 };
 
@@ -77,7 +78,7 @@ export function querySamples(reader: Reader, query: SamplesQuery): SamplesAnswer
     const wanted = found.slice(0, seriesMax);
     const pieces = piecesOf(reader, query, new Set(wanted.map(({ id }) => id)));
     const budget = { left: chunksMax };
-    let complete = found.length <= seriesMax;
+    let complete = found.length <= seriesMax && pieces.every(({ whole }) => whole);
     const series = wanted.map(({ id, name, labels }) => {
       const points = createPoints({ ...query, pointsMax });
       for (const piece of pieces) if (!addPiece(points, { reader, id, piece, budget })) break;
@@ -149,9 +150,14 @@ type Piece = {
   readonly firstId: number;
   readonly lastId: number;
   readonly times: readonly number[];
-  /** Of a series that is wanted; undefined where it has none here. */
-  column(series: number): Column | undefined;
+  /** False where some of its steps cannot be read, and are left out. */
+  readonly whole: boolean;
+  /** Of a series that is wanted. */
+  column(series: number): Found;
 };
+
+/** No column where the series has none in the piece, or where that cannot be read. */
+type Found = { readonly column: Column | undefined; readonly readable: boolean };
 
 type BlockRow = readonly [id: number, times: Uint8Array];
 
@@ -169,33 +175,42 @@ function piecesOf(reader: Reader, { fromAt, toAt }: SamplesQuery, wanted: Readon
 }
 
 function blockPiece(reader: Reader, [id, bytes]: BlockRow): Piece {
-  const times = decodeTimes(bytes);
+  const times = readable(() => decodeTimes(bytes));
+  // How many steps it had stands in its times.
+  if (times === undefined)
+    return { firstId: id, lastId: id, times: [], whole: false, column: () => unreadable };
   return {
     firstId: id - times.length + 1,
     lastId: id,
     times,
+    whole: true,
     column: (series) => chunkOf(reader, { block: id, series, steps: times.length }),
   };
 }
 
 function stepsPiece(steps: readonly StepRow[], wanted: ReadonlySet<number>): Piece {
-  const columns = readSteps(steps, wanted);
+  const { columns, read } = readSteps(steps, wanted);
   return {
     firstId: steps[0]?.[0] ?? 0,
     lastId: steps.at(-1)?.[0] ?? 0,
-    times: steps.map(([, at]) => at),
-    column: (series) => columns.get(series),
+    times: steps.slice(0, read).map(([, at]) => at),
+    whole: read === steps.length,
+    column: (series) => ({ column: columns.get(series), readable: true }),
   };
 }
+
+const unreadable: Found = { column: undefined, readable: false };
 
 function chunkOf(
   reader: Reader,
   { block, series, steps }: { readonly block: number; readonly series: number; readonly steps: number },
-): Column | undefined {
+): Found {
   const row = reader
     .prepare("SELECT data FROM sample_chunks WHERE block = ? AND series = ?")
-    .get(block, series);
-  return row === undefined ? undefined : decodeColumn((row as readonly [Uint8Array])[0], steps);
+    .get(block, series) as readonly [Uint8Array] | undefined;
+  if (row === undefined) return { column: undefined, readable: true };
+  const column = readable(() => decodeColumn(row[0], steps));
+  return { column, readable: column !== undefined };
 }
 
 type Points = {
@@ -204,6 +219,8 @@ type Points = {
   inRange(at: number): boolean;
   /** The last step that was looked at, and whether the series was in it. */
   last: { readonly id: number; readonly present: boolean } | undefined;
+  /** Some could not be read. */
+  leaveOut(): void;
   readonly all: readonly SamplePoint[];
   readonly complete: boolean;
 };
@@ -215,7 +232,8 @@ function createPoints({
   pointsMax,
 }: Pick<SamplesQuery, "fromAt" | "toAt" | "stepMs"> & { readonly pointsMax: number }): Points {
   const all: SamplePoint[] = [];
-  let complete = true;
+  let full = false;
+  let leftOut = false;
   const stepOf = (at: number): number => (stepMs === undefined ? Number.NaN : Math.floor(at / stepMs));
   return {
     all,
@@ -224,12 +242,15 @@ function createPoints({
     add(at, value) {
       const before = all.at(-1);
       if (before !== undefined && stepOf(before[0]) === stepOf(at)) all.pop();
-      if (all.length >= pointsMax) complete = false;
+      if (all.length >= pointsMax) full = true;
       else all.push([at, value]);
-      return complete;
+      return !full;
+    },
+    leaveOut() {
+      leftOut = true;
     },
     get complete() {
-      return complete;
+      return !full && !leftOut;
     },
   };
 }
@@ -244,7 +265,13 @@ type PieceOf = {
 /** Whether the query may go on. */
 function addPiece(points: Points, { reader, id, piece, budget }: PieceOf): boolean {
   if (--budget.left <= 0) return false;
-  const column = piece.column(id);
+  const { column, readable: known } = piece.column(id);
+  if (!known) {
+    // Whether the series was there is not known either: the next piece tells of no end.
+    points.leaveOut();
+    points.last = { id: piece.lastId, present: false };
+    return true;
+  }
   const { firstId, lastId, times } = piece;
   const [first = Number.NaN] = times;
   let present = false;
@@ -257,7 +284,7 @@ function addPiece(points: Points, { reader, id, piece, budget }: PieceOf): boole
     present = value !== undefined;
     if (told !== undefined && points.inRange(at) && !points.add(at, told)) return false;
   }
-  points.last = { id: lastId, present };
+  points.last = { id: lastId, present: present && piece.whole };
   return true;
 }
 
@@ -265,8 +292,9 @@ function addPiece(points: Points, { reader, id, piece, budget }: PieceOf): boole
 function wasPresent(reader: Reader, series: number, block: number): boolean {
   const row = reader.prepare("SELECT times FROM sample_blocks WHERE id = ?").get(block);
   if (row === undefined) return lastOfSteps(reader, series, block);
-  const steps = decodeTimes((row as readonly [Uint8Array])[0]).length;
-  return chunkOf(reader, { block, series, steps })?.at(-1) !== undefined;
+  const times = readable(() => decodeTimes((row as readonly [Uint8Array])[0]));
+  if (times === undefined) return false;
+  return chunkOf(reader, { block, series, steps: times.length }).column?.at(-1) !== undefined;
 }
 
 function lastOfSteps(reader: Reader, series: number, step: number): boolean {
@@ -275,7 +303,7 @@ function lastOfSteps(reader: Reader, series: number, step: number): boolean {
   if (steps.at(-1)?.[0] !== step) return false;
   return (
     readSteps(steps, new Set([series]))
-      .get(series)
+      .columns.get(series)
       ?.at(-1) !== undefined
   );
 }

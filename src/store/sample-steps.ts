@@ -6,6 +6,7 @@ import {
   createByteReader,
   createByteWriter,
   MalformedBytesError,
+  readable,
   unzigzag,
   zigzag,
 } from "./bits.ts";
@@ -262,12 +263,16 @@ export function createStepReader(steps: number, wanted?: ReadonlySet<number>): S
   };
 }
 
-/** The columns of the steps of a block. Throws MalformedBytesError. */
+/** The columns of the steps of a block, up to the first one that cannot be read: what follows builds on it. */
 export function readSteps(
   rows: readonly StepRow[],
   wanted?: ReadonlySet<number>,
-): ReadonlyMap<number, Column> {
+): { readonly columns: ReadonlyMap<number, Column>; readonly read: number } {
   const reader = createStepReader(rows.length, wanted);
-  for (const row of rows) reader.add(row);
-  return reader.columns;
+  const add = (row: StepRow): boolean => {
+    reader.add(row);
+    return true;
+  };
+  const damaged = rows.findIndex((row) => readable(() => add(row)) === undefined);
+  return { columns: reader.columns, read: damaged === -1 ? rows.length : damaged };
 }

@@ -1,6 +1,6 @@
 // Finds the samples of some steps by their ordinals, and puts them into the order in which they are sent: by series.
 
-import { MalformedBytesError } from "./bits.ts";
+import { readable } from "./bits.ts";
 import type { Reader } from "./query.ts";
 import { blockPiece, logPiece, type Piece } from "./sample-piece.ts";
 import { blockStepsMax } from "./sample-steps.ts";
@@ -59,14 +59,7 @@ function findPiece(reader: Reader, ordinal: number): Place | number | undefined 
   return piece === undefined || id > piece.lastId ? end : { piece, end };
 }
 
-function blockOrNone(reader: Reader, id: number): Piece | undefined {
-  try {
-    return blockPiece(reader, id);
-  } catch (error) {
-    if (error instanceof MalformedBytesError) return undefined;
-    throw error;
-  }
-}
+const blockOrNone = (reader: Reader, id: number): Piece | undefined => readable(() => blockPiece(reader, id));
 
 type TotalRow = readonly [id: number, total: number];
 

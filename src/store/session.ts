@@ -8,15 +8,18 @@ import {
   openInMemory,
   type Recovery,
   type StoreFile,
+  tooLarge,
   unusable,
 } from "./file.ts";
+import { fitFor, fittingOf } from "./fit.ts";
+import { minutesInMemory, minutesWithout, rowsInMemory } from "./from-memory.ts";
 import type { ImportOf } from "./imports.ts";
 import { createLedger, type Ledger, type LedgerDeltas, totalOf } from "./ledger.ts";
-import { type MinuteCount, minuteRowsMax } from "./minutes.ts";
+import { minuteRowsMax } from "./minutes.ts";
 import type { OpenPart, Part } from "./part.ts";
 import { openReader, type Reader } from "./query.ts";
 import { budgetOf } from "./retention.ts";
-import { checkRow, columns, decodeRow, type EncodedRow, type RawRow } from "./rows.ts";
+import type { EncodedRow } from "./rows.ts";
 import { openWriter, type Writer, type Written } from "./writer.ts";
 
 export type SessionOptions = {
@@ -32,6 +35,7 @@ export type SessionOptions = {
   readonly nativeBinding?: string | undefined;
   /** What is written beside the rows. */
   readonly parts: readonly Part[];
+  readonly mayShrink: boolean;
 };
 
 type Open = { readonly file: StoreFile; readonly writer: Writer; readonly reader: Reader };
@@ -49,13 +53,15 @@ export type Session = {
   triedAt: number;
   /** A read met damage: the next append replaces the file. */
   damage: string | undefined;
+  /** The file was made as small as its budget asks for, or as can be. */
+  sized: boolean;
   lastWriteMs: number;
   closed: boolean;
 };
 
 /** Throws when another process has the directory or a newer version wrote the file; anything else it gets over. */
 export function openSession(options: SessionOptions): Session {
-  const { pagesMax } = budgetOf(options.bytesMax); // A bound that cannot be kept is refused, on disk or not.
+  const { pagesMax } = budgetOf(options.bytesMax); // Too small a bound is refused, on disk or not.
   const place = openSomewhere({ options, lastSeqMin: 0, mayRefuse: true });
   const session: Session = {
     options,
@@ -67,11 +73,12 @@ export function openSession(options: SessionOptions): Session {
     memoryReason: undefined,
     triedAt: 0,
     damage: undefined,
+    sized: false,
     lastWriteMs: 0,
     closed: false,
   };
   settleIn(session, place);
-  fitToBudget(session);
+  fitToBudget(session, fitAtOpenMs);
   return session;
 }
 
@@ -85,6 +92,7 @@ type Place = {
 
 function settleIn(session: Session, { open, recovery, reason, error }: Place): void {
   session.open = open;
+  session.sized = false;
   session.memoryReason = reason;
   session.triedAt = session.options.now();
   if (error !== undefined) note(session, error);
@@ -135,6 +143,8 @@ function openOnDisk({ options, lastSeqMin, damage }: Opening): Place {
   using undo = new DisposableStack();
   const { file, recovery } = openFile(fileOptions(options, damage));
   undo.use(file);
+  const larger = options.mayShrink ? undefined : tooLarge(file, options.bytesMax);
+  if (larger !== undefined) throw larger;
   const open = attach(file, options, lastSeqMin);
   undo.move(); // The file now lives as long as the session.
   return { open, ...(recovery === undefined ? {} : { recovery }) };
@@ -142,7 +152,7 @@ function openOnDisk({ options, lastSeqMin, damage }: Opening): Place {
 
 function attach(file: StoreFile, options: SessionOptions, lastSeqMin: number): Open {
   const lastSeq = Math.max(file.lastSeq, lastSeqMin);
-  // Parts read it there before the first row is written.
+  // Before the first row is written: parts read it there.
   if (lastSeq > file.lastSeq)
     file.writer.prepare("UPDATE state SET value = ? WHERE name = 'seq'").run(lastSeq);
   const writer = openWriter({
@@ -172,18 +182,25 @@ export function note(session: Session, error: unknown): void {
   session.errors.set(name, (session.errors.get(name) ?? 0) + 1);
 }
 
-// After bytesMax was lowered. In steps, so that the log stays within its bound.
-function fitToBudget(session: Session): void {
+/** At a start that found the file larger than its budget; the rest is done with the appends. */
+const fitAtOpenMs = 1000;
+/** What one append may add to the tick. */
+const fitAtAppendMs = 100;
+
+/** After bytesMax was lowered: makes the file smaller, for a bounded time. */
+export function fitToBudget(session: Session, msMax = fitAtAppendMs): void {
   const { writer, file } = session.open;
-  if (file.mode === "memory") return;
+  if (session.sized || file.mode === "memory") return;
+  const { pagesMax } = file.budget;
   try {
     writer.log.checkpoint({ now: true });
-    if (Number(file.writer.pragma("page_count", { simple: true })) > file.budget.pagesMax) {
-      while (write(session, { rows: [], at: session.options.now(), last: false }).evictedBySize > 0)
-        writer.log.checkpoint({ now: true });
-      while (writer.shrink());
-    }
-    file.writer.pragma(`max_page_count = ${file.budget.pagesMax}`); // Whatever else goes wrong, not larger than this.
+    const steps = fittingOf(writer, session.options.now(), (chunk) => write(session, chunk));
+    const fit = fitFor(msMax, { ...steps, pagesMax });
+    session.sized = fit !== "more";
+    // Whatever else goes wrong, not larger than this. While it is larger, parts may need some pages on the way.
+    if (fit === "fits") file.writer.pragma(`max_page_count = ${pagesMax}`);
+    if (fit === "stuck") note(session, tooLarge(file, session.options.bytesMax));
+    if (session.sized) writer.log.checkpoint({ now: true }); // Before that the disk has nothing of it.
   } catch (error) {
     note(session, error);
     if (isCorruption(error)) replaceDamaged(session, String(error));
@@ -232,36 +249,7 @@ export function tryDisk(session: Session): void {
   writeRows(session, { rows, at: options.now(), deltas: { ...counted, "rows.kept": kept }, told: true });
 }
 
-/** Newest first. */
-const minutesInMemory = ({ file }: Open): readonly MinuteCount[] =>
-  file.reader.prepare("SELECT at, name, value FROM ledger_minutes ORDER BY at DESC").all() as MinuteCount[];
-
-/** The newest rows that were kept are kept anew, in the minute in which they are written again. */
-function minutesWithout(minutes: readonly MinuteCount[], rows: number): readonly MinuteCount[] {
-  let left = rows;
-  return minutes.flatMap((count) => {
-    if (count.name !== "rows.kept") return [count];
-    const taken = Math.min(left, count.value);
-    left -= taken;
-    return taken === count.value ? [] : [{ ...count, value: count.value - taken }];
-  });
-}
-
-function rowsInMemory({ file, writer }: Open): EncodedRow[] {
-  const all = file.reader
-    .prepare(`SELECT ${columns.join(", ")} FROM flows ORDER BY seq`)
-    .raw()
-    .all() as RawRow[];
-  return all.flatMap((row) => {
-    const checked = checkRow(decodeRow(row, writer.strings));
-    return typeof checked === "string" ? [] : [checked];
-  });
-}
-
-export type WriteResult = {
-  readonly kept: number;
-  readonly lost: number;
-  readonly evicted: number;
+export type WriteResult = Readonly<Record<"kept" | "lost" | "evicted", number>> & {
   /** Why rows were lost. */
   readonly failure?: LossReason;
 };
@@ -315,6 +303,8 @@ type Chunk = {
   readonly importOf?: ImportOf | undefined;
   /** With it all rows of the append are in the file, and the parts have their turn. */
   readonly last: boolean;
+  /** Rows go until what is in use fits the budget, a bounded number of them. */
+  readonly fitting?: boolean;
 };
 
 function writeChunk(session: Session, chunk: Chunk): Written | LossReason {
@@ -367,7 +357,11 @@ function writePart(session: Session, at: number, part: OpenPart): Written {
   }
 }
 
-function writeOnce(session: Session, { rows, at, importOf }: Chunk, parts: readonly OpenPart[]): Written {
+function writeOnce(
+  session: Session,
+  { rows, at, importOf, fitting = false }: Chunk,
+  parts: readonly OpenPart[],
+): Written {
   const { open, ledger, options } = session;
   const started = performance.now();
   const counted = (written: Written): LedgerDeltas => ({
@@ -382,6 +376,7 @@ function writeOnce(session: Session, { rows, at, importOf }: Chunk, parts: reado
     ledger: (own) => ledger.entriesWith(counted(own), at),
     importOf,
     parts,
+    fitting,
   });
   ledger.settle(counted(written));
   session.lastWriteMs = performance.now() - started;

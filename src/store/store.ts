@@ -14,6 +14,7 @@ import { type FlowPage, type FlowQuery, queryFlows, type Reader } from "./query.
 import { type AnswerOf, answerQuery, type QueryKind, type QueryOf } from "./query-kinds.ts";
 import { checkRow, type EncodedRow } from "./rows.ts";
 import {
+  fitToBudget,
   note,
   openSession,
   replaceDamaged,
@@ -46,6 +47,11 @@ export type StoreOptions = {
   readonly retryMs?: number;
   /** What is written beside the rows; none by default. */
   readonly parts?: readonly Part[];
+  /**
+   * A file that is larger than `bytesMax` allows becomes smaller, within some appends; this is the default. False: the
+   * opening throws StoreTooLargeError for it. Without its parts a file only gives up rows.
+   */
+  readonly mayShrink?: boolean;
 };
 
 export type AppendOptions = {
@@ -134,7 +140,7 @@ export type Store = Disposable & {
 const mib = 1024 * 1024;
 
 /**
- * Opens or makes the store. Throws NewerSchemaError and StoreLockedError; a damaged or foreign file is put aside, a
+ * Opens or makes the store. Throws NewerSchemaError, StoreLockedError and StoreTooLargeError; a damaged or foreign file is put aside, a
  * directory that cannot be written leaves the store in memory, and `stats` says so.
  */
 export function openStore(options: StoreOptions): Store {
@@ -145,6 +151,7 @@ export function openStore(options: StoreOptions): Store {
     stringsMax: 8192,
     retryMs: 30_000,
     parts: [],
+    mayShrink: true,
     ...options,
   });
   return {
@@ -183,8 +190,12 @@ function appendTo(session: Session, options: AppendOptions): AppendResult {
   const cutoffAt = atNow - session.options.ageMaxMs;
   const counted = Object.values(deltas).some((count) => count !== 0);
   const nothing = encoded.length === 0 && !counted && !session.ledger.pending;
-  if (nothing && !isDue(session, atNow, cutoffAt)) return { kept: 0, lost: 0, evicted: 0, invalid };
-  return { ...writeRows(session, { rows: encoded, at: atNow, deltas, importOf }), invalid };
+  const idle = nothing && !isDue(session, atNow, cutoffAt);
+  const result = idle
+    ? { kept: 0, lost: 0, evicted: 0 }
+    : writeRows(session, { rows: encoded, at: atNow, deltas, importOf });
+  fitToBudget(session);
+  return { ...result, invalid };
 }
 
 function tellParts({ options }: Session, kept: readonly EncodedRow[], unkept: readonly FlowRecord[]): void {

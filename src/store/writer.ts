@@ -30,6 +30,8 @@ export type WriteOptions = {
   readonly importOf?: ImportOf | undefined;
   /** Of `parts` of the writer, those that write in this transaction. */
   readonly parts: readonly OpenPart[];
+  /** Rows go until what is in use fits the budget, a bounded number of them. */
+  readonly fitting?: boolean;
 };
 
 export type Writer = {
@@ -41,7 +43,9 @@ export type Writer = {
   write(options: WriteOptions): Written;
   /** Whether rows grew too old, or a part has something to write. */
   due(options: Ages): boolean;
-  /** Gives free pages over the budget back, in a bounded step; whether some are left. */
+  /** Pages in use and pages of the file. */
+  pages: Retention["pages"];
+  /** Gives free pages over the budget back, in a bounded step; whether any went. */
   shrink(): boolean;
   readonly log: LogFile;
   readonly strings: Strings;
@@ -104,13 +108,13 @@ export function openWriter({
       return lastSeq;
     },
     due: (ages) => retention.expires(ages) || open.some((part) => part.due(ages.at)),
-    write({ rows, at, cutoffAt, ledger, importOf, parts: some }) {
+    write({ rows, at, cutoffAt, ledger, importOf, parts: some, fitting = false }) {
       // After a time without a disk many minutes come at once.
       const { minutes: waiting } = ledger({ kept: rows.length, evictedBySize: 0, evictedByAge: 0 });
       const pages = pagesOf(some, at) + minutePages(waiting.length);
       log.fit(walBytes(rows.length, pages));
       const { written, batch } = transaction(database, strings, () => {
-        const evicted = evict(retention, budget, { rows: rows.length, pages, at, cutoffAt });
+        const evicted = evict(retention, budget, { rows: rows.length, pages, at, cutoffAt, fitting });
         const emptied = evicted.evictedByAge + evicted.evictedBySize > 0 && minSeq.get() === null;
         const after = insertRows(rows, at, emptied ? undefined : lastBatch);
         const change = { kept: rows.length, ...evicted };
@@ -126,6 +130,7 @@ export function openWriter({
       log.grew(walBytesFor({ added: rows.length, removed }) + pages * frameBytes);
       return written;
     },
+    pages: retention.pages,
     shrink: () => shrinkStep(retention, log, budget),
   };
 }
@@ -140,13 +145,13 @@ const pagesOf = (parts: readonly OpenPart[], at: number): number =>
   parts.reduce((sum, part) => sum + part.pages(at), 0);
 
 function shrinkStep(retention: Retention, log: LogFile, budget: Budget): boolean {
-  const over = retention.pages().total - budget.pagesMax;
-  if (over <= 0) return false;
-  const pages = Math.min(over, Math.floor(budget.walMax / 8 / frameBytes));
+  const { used, total } = retention.pages();
+  const pages = Math.min(total - budget.pagesMax, total - used, Math.floor(budget.walMax / 8 / frameBytes));
+  if (pages <= 0) return false;
   log.fit(pages * 2 * frameBytes); // A page that moves takes the page that points to it along.
   retention.shrink(pages);
   log.grew(pages * 2 * frameBytes);
-  return retention.pages().total > budget.pagesMax;
+  return retention.pages().total < total;
 }
 
 type RowNumbers = { readonly firstSeq: number; readonly strings: Strings };
@@ -193,11 +198,16 @@ function writeLedger(
 function evict(
   retention: Retention,
   { chunkRows }: Budget,
-  { rows, pages, ...ages }: Ages & { readonly rows: number; readonly pages: number },
+  {
+    rows,
+    pages,
+    fitting,
+    ...ages
+  }: Ages & { readonly rows: number; readonly pages: number; readonly fitting: boolean },
 ): Omit<Written, "kept"> {
   const evictedByAge = retention.expire({ ...ages, rowsMax: chunkRows });
   const evictMax = rows + pages === 0 ? chunkRows : Number.POSITIVE_INFINITY;
-  return { evictedByAge, evictedBySize: retention.makeRoom({ rows, pages, evictMax }) };
+  return { evictedByAge, evictedBySize: retention.makeRoom({ rows, pages, evictMax, fitting }) };
 }
 
 /** Runs `work` whole or not at all; the dictionary in memory goes with the file. */
