@@ -1,5 +1,7 @@
 // Where an import goes: a running appliance, or the store of a stopped one.
 
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { z } from "zod";
 import type { Config } from "../config-schema.ts";
 import type { FlowRecord } from "../flow.ts";
@@ -15,8 +17,8 @@ export type ImportTarget = Disposable & {
   add(part: ImportPart, signal: AbortSignal): Promise<Added>;
 };
 
-/** `evicted`: older rows that made room, where that is known. */
-export type Added = { readonly kept: number; readonly evicted: number };
+/** `evicted`: older rows that went meanwhile; `expired`: those of them that went for their age, where that is known. */
+export type Added = { readonly kept: number; readonly evicted: number; readonly expired?: number };
 
 // A request takes this much; the smallest appliance of the defaults takes four times as much.
 const bodyCharsMax = 256 * 1024;
@@ -69,29 +71,58 @@ export function openServerTarget(client: Client): ImportTarget {
   };
 }
 
-function openStopped(dataDir: string, { store }: Config, nativeBinding: string | undefined): Store {
+export type StoppedStore = {
+  readonly dataDir: string;
+  readonly config: Config;
+  /** Whether the configuration was named for this import, or is the one that is found on this machine. */
+  readonly configNamed: boolean;
+  readonly nativeBinding: string | undefined;
+};
+
+const mib = 2 ** 20;
+
+/** The bound under which all that is in the directory fits: the log has a quarter of it beside the file, 32 MiB at most. */
+function bytesMaxOf(dataDir: string): number {
+  const sizeOf = (name: string): number =>
+    statSync(join(dataDir, name), { throwIfNoEntry: false })?.size ?? 0;
+  const bytes = sizeOf("fovea.db") + sizeOf("fovea.db-wal");
+  return bytes + Math.min(32 * mib, Math.ceil(bytes / 3));
+}
+
+type Bounds = { readonly bytesMax: number; readonly ageMaxMs: number };
+
+/**
+ * The directory may be of another machine, whose configuration is not here: what it holds must not go for the defaults,
+ * or for the bounds of this machine. Only a configuration that was named for the import bounds it.
+ */
+const boundsOf = ({ dataDir, config: { store }, configNamed }: StoppedStore): Bounds =>
+  configNamed
+    ? { bytesMax: store.bytesMax, ageMaxMs: store.ageMax }
+    : { bytesMax: Math.max(store.bytesMax, bytesMaxOf(dataDir)), ageMaxMs: Number.MAX_SAFE_INTEGER };
+
+function openStopped(target: StoppedStore): Store {
+  const { dataDir, nativeBinding } = target;
   try {
-    return openStore({ dir: dataDir, bytesMax: store.bytesMax, ageMaxMs: store.ageMax, nativeBinding });
+    return openStore({ dir: dataDir, ...boundsOf(target), nativeBinding });
   } catch (error) {
     if (!(error instanceof StoreLockedError)) throw error;
     throw new Error(`${error.message} To import into a running appliance, leave --data-dir out.`);
   }
 }
 
-/** Bounded as the configuration of the appliance says. */
-export function openStoreTarget({
-  dataDir,
-  config,
-  nativeBinding,
-}: {
-  readonly dataDir: string;
-  readonly config: Config;
-  readonly nativeBinding: string | undefined;
-}): ImportTarget {
-  const store = openStopped(dataDir, config, nativeBinding);
+export function openStoreTarget(target: StoppedStore): ImportTarget {
+  const store = openStopped(target);
+  const expired = (): number => {
+    const { "rows.evicted.age": rows = 0 } = store.ledger();
+    return rows;
+  };
   return {
     had: (sha256) => Promise.resolve(rowsImported(store, sha256)),
-    add: (part) => Promise.resolve(importRows(store, part)),
+    add: (part) => {
+      const before = expired();
+      const added = importRows(store, part);
+      return Promise.resolve({ ...added, expired: expired() - before });
+    },
     [Symbol.dispose]: () => store.close(),
   };
 }

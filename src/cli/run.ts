@@ -8,7 +8,13 @@ import type { Config, ConfigInput } from "../config-schema.ts";
 import { createLog, errorText, type Log, writeStderr } from "../log.ts";
 import { places } from "../places.ts";
 import { openReplay } from "../replay.ts";
-import { loadSettings, type Settings, type SettingsChange, watchSettings } from "../settings.ts";
+import {
+  type LoadTime,
+  loadSettings,
+  type Settings,
+  type SettingsChange,
+  watchSettings,
+} from "../settings.ts";
 import { createThrottle } from "../throttle.ts";
 import { configFileFlag, strayVariables } from "./config.ts";
 import { createConfigStatus, type StatusKeeper } from "./config-status.ts";
@@ -46,9 +52,10 @@ export function configSource({ env }: Pick<World, "env">, { config, dataDir, lis
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(listen === undefined ? {} : { listen }),
   };
-  const load = ({ starting }: { readonly starting: boolean }): Settings => {
-    const given = config !== undefined || existsSync(file);
-    return loadSettings({ env, overrides, starting, ...(given ? { file } : {}) });
+  const load = (time: LoadTime): Settings => {
+    // One that was there and is gone is no default: it is told.
+    const given = config !== undefined || time.inForce?.filled.includes(file) === true || existsSync(file);
+    return loadSettings({ env, overrides, ...time, ...(given ? { file } : {}) });
   };
   return { file, load };
 }
