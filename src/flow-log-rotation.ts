@@ -9,6 +9,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
 } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
@@ -21,7 +22,7 @@ export type RotationOptions = {
   readonly file: string;
   /** Rotated files that are kept. */
   readonly filesMax: number;
-  /** A rotated file is removed when it was rotated so long ago. */
+  /** A rotated file is removed when it was rotated, or its last line written, so long ago. */
   readonly ageMaxMs: number;
   readonly compress: boolean;
   readonly now: () => number;
@@ -52,6 +53,7 @@ const tendMs = 3_600_000;
 
 /** One rotated file: the names below one stamp that are there. */
 type Rotated = {
+  /** The time of the stamp, which may be ahead of the clock. */
   readonly at: number;
   readonly stamp: string;
   readonly plain: boolean;
@@ -163,13 +165,27 @@ function createRemoval(options: {
       const kept = found.slice(0, filesMax);
       for (const rotated of found.slice(filesMax)) remove(rotated, "count");
       const at = now();
-      const young = kept.filter((rotated) => Math.max(0, at - rotated.at) < ageMaxMs);
+      const times = timesOf(kept, names);
+      const young = kept.filter((_, index) => Math.max(0, at - (times[index] ?? at)) < ageMaxMs);
       for (const rotated of kept.slice(young.length)) remove(rotated, "age");
       files = young.length;
       return young;
     },
     facts: (): Pick<RotationFacts, "files" | "removed"> => ({ files, removed: { ...removed } }),
   };
+}
+
+/**
+ * When each was rotated, of files that come newest first. Once the clock was ahead, stamps stay ahead of it, so that
+ * names stay in order; then the time of the last write tells. And no file is younger than one that came after it.
+ */
+function timesOf(rotated: readonly Rotated[], names: Names): readonly number[] {
+  let time = Number.POSITIVE_INFINITY;
+  return rotated.map(({ at, stamp, plain }) => {
+    const path = plain ? names.plain(stamp) : names.packed(stamp);
+    time = Math.min(time, at, statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? at);
+    return time;
+  });
 }
 
 const stampOf = (at: number): string => new Date(at).toISOString().replaceAll(/[-:.]/g, "");

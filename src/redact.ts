@@ -11,10 +11,15 @@ export type Redactor = {
   addresses(): number;
 };
 
-/** What names no machine stays: loopback, unspecified, multicast, broadcast. */
-const kept = ["127.0.0.0/8", "0.0.0.0", "224.0.0.0/4", "255.255.255.255", "::", "::1", "ff00::/8"].flatMap(
-  (text) => parseRange(text) ?? [],
-);
+/**
+ * What names no machine stays: loopback, unspecified, multicast, broadcast. Of IPv6 multicast the groups that IANA
+ * assigned: others hold the end of an address (solicited-node) or the prefix of a site (RFC 3306).
+ */
+const kept = [
+  ...["127.0.0.0/8", "0.0.0.0", "224.0.0.0/4", "255.255.255.255", "::", "::1"],
+  ...["ff01::/112", "ff02::/112", "ff05::/112"],
+  ...["ff02::1:2", "ff02::1:3", "ff05::1:3"], // DHCP relays and servers, LLMNR, DHCP servers.
+].flatMap((text) => parseRange(text) ?? []);
 
 function isKept(address: StoredAddress): boolean {
   return kept.some(({ low, high }) => {
@@ -34,8 +39,11 @@ function pseudonym(address: StoredAddress, key: Uint8Array, attempt: number): st
     .update(`${attempt} ${formatAddress(address)}`)
     .digest();
   if (typeof address === "number") return formatAddress(classE + (digest.readUInt32BE(0) & classEBits));
-  digest[0] = 0xfc;
-  return formatAddress(digest.subarray(0, 16));
+  const name = digest.subarray(0, 16);
+  // Multicast stays so, with its flags and its scope.
+  if (address[0] === 0xff) name.set(address.subarray(0, 2));
+  else name[0] = 0xfc;
+  return formatAddress(name);
 }
 
 /** With the same key another export gives the same pseudonyms. */

@@ -1,5 +1,6 @@
 // The settings of a run: configuration, throttle and filters put together from all files; and watching those files.
 
+import { join } from "node:path";
 import { type AgentConfig, agentConfigFiles, readAgentConfig } from "./agent-config.ts";
 import { apiFileProblems } from "./api/files.ts";
 import {
@@ -10,6 +11,7 @@ import {
   loadConfigWithSources,
   placesWithoutFile,
 } from "./config.ts";
+import { emptiedProblems, hasContent } from "./config-emptied.ts";
 import type { Config, ConfigInput } from "./config-schema.ts";
 import { type FilterRules, parseNetworkLogs, rulesMax } from "./filter-rules.ts";
 import { errorText } from "./log.ts";
@@ -31,6 +33,10 @@ export type Settings = {
   readonly rejected: readonly Rejection[];
   /** All that must be watched: they were read, or would be if they were there. */
   readonly files: readonly string[];
+  /** Files whose content is in force, of those that would mean the defaults if they were empty. */
+  readonly filled: readonly string[];
+  /** Whether there is a configuration map of which nothing is in force because it is broken. */
+  readonly mapPassedOver: boolean;
 };
 
 /** A certificate that was replaced is taken over like a changed configuration; tokens are read where they are used. */
@@ -41,10 +47,10 @@ const apiTlsFiles = ({ api: { tls } }: Config): readonly string[] =>
 const asWritten = (value: unknown): unknown =>
   typeof value === "number" && Number.isSafeInteger(value) ? BigInt(value) : value;
 
-function throttleOf({ given }: ConfigWithSources, agent: AgentConfig) {
+function throttleOf({ config, given }: ConfigWithSources, agent: AgentConfig) {
   const ownOf = (path: readonly string[]): readonly WrittenValue[] =>
     given(path).map((source) => ({ ...source, value: asWritten(source.value) }));
-  return readThrottle((key) => [...ownOf(["throttle", key]), ...agent.written(key)]);
+  return readThrottle((key) => [...ownOf(["throttle", key]), ...agent.written(key)], config.tick);
 }
 
 function readFilterFile(file: string): {
@@ -92,32 +98,47 @@ const idleSinkKeys = ({ config, sinkProblem }: ConfigWithSources): readonly Reje
     })),
   );
 
-export type LoadOptions = {
+/** When a load is, and what is in force then. */
+export type LoadTime = {
   readonly file?: string;
   readonly env: Env;
   readonly overrides?: ConfigInput;
-  /**
-   * At a start a configuration map that is broken is passed over, as by the reference agent: it is shared with other
-   * agents. Later it refuses the change: what was in force before is better than defaults.
-   */
-  readonly starting: boolean;
 };
 
+/** Absent keys are the defaults, so that a file cut down to nothing is one that can be read: only what was there tells. */
+function yamlEmptied({ file, inForce }: LoadOptions): readonly ConfigProblem[] {
+  if (file === undefined || inForce?.filled.includes(file) !== true) return [];
+  return emptiedProblems(file, { mayGo: false, way: "write {} into it" });
+}
+
+const mapFile = ({ dir }: AgentConfig): string => join(dir, "agent-settings");
+
+/** A map that is deleted goes as a whole, and configures nothing from then on. */
+function mapEmptied(agent: AgentConfig, { inForce }: LoadTime): readonly ConfigProblem[] {
+  const file = mapFile(agent);
+  if (inForce?.filled.includes(file) !== true) return [];
+  return emptiedProblems(file, { mayGo: true, way: "write [agent_settings] into it" });
+}
+
 /** Throws a ConfigError with all that is wrong in the configuration, or else in the files that it names. */
-export function loadSettings({ starting, ...source }: LoadOptions): Settings {
+export function loadSettings(options: LoadOptions): Settings {
+  const { starting, inForce, ...source } = options;
+  const emptied = yamlEmptied(options);
+  if (emptied.length > 0) throw new ConfigError(emptied);
   const loaded = loadConfigWithSources(source);
   const { config } = loaded;
   const agent = readAgentConfig(config.throttle.agentConfig);
   const filters = readFilters(config);
   const broken = agent.problem === undefined ? [] : [agent.problem];
-  const problems = [...filters.problems, ...(starting ? [] : broken)];
+  const passes = starting || inForce?.mapPassedOver === true;
+  const problems = [...filters.problems, ...(passes ? [] : broken), ...mapEmptied(agent, options)];
   if (problems.length > 0) throw new ConfigError(problems);
   const throttle = throttleOf(loaded, agent);
   const { dir, found, schemaVersion, configVersion, internalMetrics } = agent;
   const files = source.file === undefined ? [] : [source.file];
   return {
     config: { ...config, throttle: { ...config.throttle, ...throttle.values } },
-    throttle: throttleSettings(throttle.values, config.throttle),
+    throttle: throttleSettings(throttle.values, config.throttle, config.tick),
     filters: filters.rules,
     internalMetrics,
     agentConfig: {
@@ -130,11 +151,13 @@ export function loadSettings({ starting, ...source }: LoadOptions): Settings {
     files: [
       ...new Set([...files, ...agentConfigFiles(dir), ...config.filters.files, ...apiTlsFiles(config)]),
     ],
+    filled: [...files, ...(broken.length > 0 ? [] : [mapFile(agent)])].filter(hasContent),
+    mapPassedOver: broken.length > 0,
   };
 }
 
 /** What is wrong with the files that the API is opened with. Throws a ConfigError for the configuration itself. */
-export function findApiProblems(source: Omit<LoadOptions, "starting">): readonly ConfigProblem[] {
+export function findApiProblems(source: Omit<LoadOptions, keyof LoadTime>): readonly ConfigProblem[] {
   const { config, problem } = loadConfigWithSources(source);
   return apiFileProblems(config.api).map(({ path, message }) => problem(["api", ...path], message));
 }
@@ -143,7 +166,7 @@ export function findApiProblems(source: Omit<LoadOptions, "starting">): readonly
  * What is wrong with the files and credentials that enabled sinks name. A start goes on all the same: a sink reads its
  * files when it sends, and the other sinks do not wait for it. Throws a ConfigError for the configuration itself.
  */
-export function findSinkProblems(source: Omit<LoadOptions, "starting">): readonly ConfigProblem[] {
+export function findSinkProblems(source: Omit<LoadOptions, keyof LoadTime>): readonly ConfigProblem[] {
   const { config, sinkProblem } = loadConfigWithSources(source);
   return config.sinks.flatMap((sink, index) =>
     sink.enabled
@@ -168,6 +191,9 @@ function filesOf(change: SettingsChange): readonly string[] {
 }
 
 type Versions = ReadonlyMap<string, string>;
+
+const areSame = (some: Versions, others: Versions): boolean =>
+  [...some].every(([file, version]) => others.get(file) === version);
 
 const versionsOf = (files: Iterable<string>): Versions =>
   new Map([...files].map((file) => [file, versionOf(file)]));
@@ -202,29 +228,49 @@ function attempt(load: () => Settings): SettingsChange {
 export type SettingsWatch = {
   /** The settings to start with. */
   readonly first: Settings;
-  /** Costs one stat a file and never waits; tells each change of the files once. */
+  /**
+   * Costs one stat a file and never waits; tells each change of the files once, when two polls have seen them the same:
+   * a file that is being written can be read, and is cut short.
+   */
   poll(): SettingsChange | undefined;
 };
+
+/** Polls that wait for files to come to rest. What is written ever again must not keep all others from being read. */
+const waitsMax = 10;
+
+/** Whether what a poll sees is to be read: it is not what was read, and stays, or has changed for too long. */
+function createRest(): (seen: Versions, read: Versions) => boolean {
+  let last: Versions = new Map();
+  let waits = 0;
+  return (seen, read) => {
+    const changed = !areSame(seen, read);
+    const rests = waits > 0 && areSame(seen, last);
+    waits = !changed || rests || waits === waitsMax ? 0 : waits + 1;
+    last = seen;
+    return changed && waits === 0;
+  };
+}
 
 /** `files` are watched whatever a load names. Throws what the first load throws. */
 export function watchSettings(options: {
   readonly files: readonly string[];
-  readonly load: (how: { readonly starting: boolean }) => Settings;
+  readonly load: (time: LoadTime) => Settings;
 }): SettingsWatch {
   const start = loadLooking(() => options.load({ starting: true }), options.files);
   if ("error" in start.change) throw start.change.error;
   const first = start.change.settings;
-  let inForce: readonly string[] = first.files;
-  let watched = new Set([...options.files, ...inForce]);
+  let inForce = first;
+  let watched = new Set([...options.files, ...first.files]);
   let { versions } = start;
+  const rest = createRest();
   return {
     first,
     poll: () => {
-      if ([...watched].every((file) => versions.get(file) === versionOf(file))) return undefined;
-      const next = loadLooking(() => options.load({ starting: false }), [...watched]);
+      if (!rest(versionsOf(watched), versions)) return undefined;
+      const next = loadLooking(() => options.load({ starting: false, inForce }), [...watched]);
       // After a refusal: the files of what stays in force, and those that would have to be put right.
-      if ("settings" in next.change) inForce = next.change.settings.files;
-      watched = new Set([...options.files, ...inForce, ...filesOf(next.change)]);
+      if ("settings" in next.change) inForce = next.change.settings;
+      watched = new Set([...options.files, ...inForce.files, ...filesOf(next.change)]);
       versions = next.versions;
       return next.change;
     },

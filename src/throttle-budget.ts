@@ -9,6 +9,7 @@ export type BudgetPlan = {
   readonly rate: number;
   readonly window: number;
   readonly intervalMs: number;
+  readonly tickMs?: number;
 };
 
 /** The window counts in both modes, so that a change of mode knows what was kept. */
@@ -17,9 +18,13 @@ export type Budget = { readonly plan: BudgetPlan; readonly window: Window; reado
 /** Monotonic time and the number of the interval that it lies in. */
 export type Moment = { readonly atMs: number; readonly interval: number };
 
+/** Records of two intervals; of two ticks where these are longer, because what came in a tick comes at once. */
+const usualBurst = ({ rate, intervalMs, tickMs = 0 }: BudgetPlan): number =>
+  tickMs > intervalMs ? Math.ceil((2 * rate * tickMs) / intervalMs) : 2 * rate;
+
 // A bucket that never holds a whole token keeps nothing at all, where the window would keep one record.
-const burstOf = ({ rate, window }: BudgetPlan): number =>
-  rate === 0 ? 0 : Math.max(1, Math.min(2 * rate, rate * window));
+const burstOf = (plan: BudgetPlan): number =>
+  plan.rate === 0 ? 0 : Math.max(1, Math.min(usualBurst(plan), plan.rate * plan.window));
 
 const bucketSize = (plan: BudgetPlan) => ({ ratePerMs: plan.rate / plan.intervalMs, burst: burstOf(plan) });
 

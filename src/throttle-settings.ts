@@ -1,6 +1,7 @@
 // The documented keys of the throttle, read from whatever was written as the reference agent reads them.
 
 import type { Config } from "./config-schema.ts";
+import { printDuration } from "./config-units.ts";
 import type { ThrottleSettings } from "./throttle.ts";
 import { windowMax } from "./throttle-window.ts";
 
@@ -123,14 +124,41 @@ export type ThrottleRead = {
 };
 
 /**
+ * Records come once a tick, and no more than the budget of one window is kept of them: where the window is shorter than
+ * the tick, the rate cannot be reached, however even the load is. With both defaults it is longer than any tick.
+ */
+function shortWindow(
+  { throttle_window: window, throttle_interval: interval }: ThrottleValues,
+  tickMs: number,
+  deciding: ReadonlyMap<ThrottleKey, WrittenValue>,
+): readonly Rejection[] {
+  const windowMs = window * (intervalMsOf(interval) ?? Number.NaN);
+  const key = deciding.has("throttle_window") ? "throttle_window" : "throttle_interval";
+  const decision = deciding.get(key);
+  if (decision === undefined || !(windowMs < tickMs)) return [];
+  const percent = Number(((100 * windowMs) / tickMs).toPrecision(2));
+  const message =
+    `makes a window of ${printDuration(windowMs)} (${window} x ${interval}), shorter than the tick of ` +
+    `${printDuration(tickMs)} in which records come: no more than ${percent}% of throttle_rate is kept; ` +
+    "let it span several ticks";
+  return [{ ...decision, key, value: shownValue(decision.value), message }];
+}
+
+/**
  * The first source that has a value which can be used decides, key by key. The keys beside throttle_enabled are read
  * only while that is true, as the reference does: what is written in them has no effect then, and is not judged.
  */
-export function readThrottle(written: (key: ThrottleKey) => readonly WrittenValue[]): ThrottleRead {
+export function readThrottle(
+  written: (key: ThrottleKey) => readonly WrittenValue[],
+  tickMs: number,
+): ThrottleRead {
   const rejected: Rejection[] = [];
+  const deciding = new Map<ThrottleKey, WrittenValue>();
   const resolve = <T>(key: ThrottleKey, read: (value: unknown) => Reading<T>, fallback: T): T => {
     const found = written(key).map((given) => ({ given, ...read(given.value) }));
-    const inForce = found.find(({ value }) => value !== undefined)?.value ?? fallback;
+    const decision = found.find(({ value }) => value !== undefined);
+    if (decision !== undefined) deciding.set(key, decision.given);
+    const inForce = decision?.value ?? fallback;
     for (const { given, problem } of found) {
       if (problem === undefined) continue;
       const message = `${problem}; ${JSON.stringify(inForce)} is in force`;
@@ -147,12 +175,13 @@ export function readThrottle(written: (key: ThrottleKey) => readonly WrittenValu
     throttle_interval: resolve("throttle_interval", readInterval, throttleDefaults.throttle_interval),
     throttle_print: resolve("throttle_print", readFlag, throttleDefaults.throttle_print),
   };
-  return { values, rejected };
+  return { values, rejected: [...rejected, ...shortWindow(values, tickMs, deciding)] };
 }
 
 export function throttleSettings(
   values: ThrottleValues,
   { mode, reserve }: Pick<Config["throttle"], "mode" | "reserve">,
+  tickMs: number,
 ): ThrottleSettings {
   const intervalMs = intervalMsOf(values.throttle_interval);
   if (intervalMs === undefined)
@@ -165,5 +194,6 @@ export function throttleSettings(
     intervalMs,
     reserve,
     print: values.throttle_print,
+    tickMs,
   };
 }

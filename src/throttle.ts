@@ -18,12 +18,14 @@ export type ThrottleSettings = {
   readonly reserve: number;
   /** Whether the caller logs a status line an interval. */
   readonly print: boolean;
+  /** How far apart records come, all of that time at once; absent where each comes when it is seen. */
+  readonly tickMs?: number;
 };
 
 /** Why a record is not kept: the mode's budget is spent; `reserve`: it matters, and the reserve is spent as well. */
 export type ThrottleReason = "window" | "smooth" | "reserve";
 
-export type ThrottleFacts = ThrottleSettings & {
+export type ThrottleFacts = Omit<ThrottleSettings, "tickMs"> & {
   /** The most records at once: those of a whole window, or the burst of the bucket. Without the reserve. */
   readonly limit: number;
   /** Records kept an interval, averaged over the window. Without the reserve. */
@@ -56,7 +58,7 @@ const RST = 4;
 export const matters = ({ verdict, tcpFlags, dnsError }: FlowRecord): boolean =>
   verdict === "dropped" || (tcpFlags & RST) !== 0 || dnsError !== undefined;
 
-function check({ rate, window, intervalMs, reserve }: ThrottleSettings): void {
+function check({ rate, window, intervalMs, reserve, tickMs = 0 }: ThrottleSettings): void {
   const wrong = [
     rate > 0 && Number.isFinite(rate) ? "" : `rate ${rate}, which is not above 0`,
     Number.isInteger(window) && window >= 1 && window <= windowMax
@@ -64,6 +66,7 @@ function check({ rate, window, intervalMs, reserve }: ThrottleSettings): void {
       : `window ${window}, which is no whole number from 1 to ${windowMax}`,
     intervalMs > 0 && Number.isFinite(intervalMs) ? "" : `intervalMs ${intervalMs}, which is not above 0`,
     reserve >= 0 && reserve <= 1 ? "" : `reserve ${reserve}, which is not from 0 to 1`,
+    tickMs >= 0 && Number.isFinite(tickMs) ? "" : `tickMs ${tickMs}, which is below 0`,
   ].filter((text) => text !== "");
   if (wrong.length > 0) throw new RangeError(`the throttle cannot work with ${wrong.join(" and ")}`);
 }
@@ -172,8 +175,9 @@ export function createThrottle(options: { readonly settings: ThrottleSettings } 
     },
     facts() {
       const atMs = moveTo(elapsedMs());
+      const { tickMs: _, ...told } = settings;
       return {
-        ...settings,
+        ...told,
         limit: limitOf(documented),
         rateNow: documented.window.held / settings.window,
         windowUse: useOf(documented, atMs),

@@ -57,6 +57,16 @@ test("check: keys that do nothing with a receiver in order alone are told, and w
   ]);
 });
 
+test("check: a window that is shorter than the tick is told", async () => {
+  const config = yaml("  throttle_window: 5\ntick: 10s\n");
+  const { code, err } = await runFovea(["config", "check", "-c", config]);
+  expect(code).toBe(0);
+  expect(err).toStartWith(
+    `fovea: ${config}:3: throttle_window 5 makes a window of 5s (5 x 1s), shorter than`,
+  );
+  expect(err).toContain("no more than 50% of throttle_rate");
+});
+
 test("check: a broken configuration map is told, a broken filter file refuses", async () => {
   const map = agent("throttle_rate = \n");
   const broken = await runFovea(["config", "check", "-c", yaml()]);

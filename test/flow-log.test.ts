@@ -10,6 +10,7 @@ import {
   statSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -161,6 +162,37 @@ describe("rotation", () => {
       world.write();
       expect(existsSync(left)).toBe(!tended);
     }
+  });
+
+  test("removes by age also after the clock was ahead, each file when it is too old", async () => {
+    const dir = freshDir();
+    mkdirSync(dir);
+    const world = { now: startAt + 365 * day };
+    const options = { filesMax: 100, ageMaxMs: 7 * day, compress: false, now: () => world.now };
+    const failed = (error: unknown) => {
+      throw error;
+    };
+    await using rotation = createRotation({ file: join(dir, "flows.log"), ...options, failed });
+    const rotate = (text: string) => {
+      const file = join(dir, "flows.log");
+      writeFileSync(file, text);
+      utimesSync(file, world.now / 1000, world.now / 1000);
+      rotation.rotate();
+    };
+    const left = () => rotated(dir).map(content);
+    rotate("ahead");
+    world.now = startAt;
+    rotate("first");
+    world.now += 4 * day;
+    rotate("second");
+    expect(left()).toEqual(["ahead", "first", "second"]);
+    world.now = startAt + 8 * day;
+    rotation.tend();
+    expect(left()).toEqual(["second"]); // What was written by the clock that was ahead is no younger than the first.
+    expect(rotation.facts()).toMatchObject({ files: 1, removed: { count: 0, age: 2 } });
+    world.now = startAt + 365 * day; // The clock has come to the stamps.
+    rotation.tend();
+    expect(left()).toEqual([]);
   });
 
   test("of a file that is gone does nothing", async () => {

@@ -1,7 +1,7 @@
 // fovea import: what was exported comes in as it was, and once.
 
 import { afterAll, describe, expect, test } from "bun:test";
-import { copyFileSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import type { FlowRecord } from "../src/flow.ts";
@@ -116,6 +116,54 @@ describe("what comes in", () => {
     const dir = rig.dir();
     expect(await importInto(dir, file, "--node", "n")).toMatchObject({ code: 0 });
     expect(rowsIn(dir).map(withoutNode)).toEqual(flows(3));
+  });
+});
+
+describe("the bounds of a store that stands still", () => {
+  const oldRows = (dir: string, rows: number): string => {
+    using store = openWide(dir);
+    const at = Date.now() - 30 * 86_400_000;
+    store.append({ rows: flows(rows), at, ledger: { "rows.offered": rows } });
+    return dir;
+  };
+  const configFile = (text: string): string => {
+    const file = rig.path(".yaml");
+    writeFileSync(file, text);
+    return file;
+  };
+  const importWith = (dir: string, file: string, bytesMax: string) =>
+    runFovea(["import", file, "--data-dir", dir], { env: { FOVEA_STORE_BYTES_MAX: bytesMax } });
+
+  test("are none of this machine's: nothing goes for its age", async () => {
+    const dir = oldRows(rig.dir(), 20);
+    const file = await exported(flows(5), "json");
+    const { code, err } = await importWith(dir, file, "64MiB");
+    expect({ code, err }).toEqual({ code: 0, err: `fovea: 5 rows of node edge-1 imported from ${file}\n` });
+    expect(rowsIn(dir)).toHaveLength(25);
+  });
+
+  test("are not less than the file takes, however little this machine's store may", async () => {
+    const dir = oldRows(rig.dir(), 60_000);
+    const bytes = statSync(join(dir, "fovea.db")).size;
+    expect(bytes).toBeGreaterThan(3 * 2 ** 20);
+    const { code, err } = await importWith(dir, await exported(flows(5000), "db"), "1MiB");
+    expect(code).toBe(0);
+    // As much as came in, and the pages that a transaction is sure of beforehand.
+    const [, made = ""] = /; ([\d,]+) rows that were older made room\n$/.exec(err) ?? [];
+    expect(Number(made.replace(",", ""))).toBeLessThan(15_000);
+    expect(rowsIn(dir)).toHaveLength(65_000 - Number(made.replace(",", "")));
+    expect(statSync(join(dir, "fovea.db")).size).toBeLessThanOrEqual(bytes);
+  });
+
+  test("are those of a configuration that is named, and what goes for its age is told so", async () => {
+    const dir = oldRows(rig.dir(), 20);
+    const file = await exported(flows(5), "json");
+    const ran = await importInto(dir, file, "--config", configFile("store: {ageMax: 7d}\n"));
+    expect(ran).toMatchObject({
+      code: 0,
+      err: expect.stringMatching(/5 rows of .*; 20 rows went that were older than store.ageMax\n$/),
+    });
+    expect(rowsIn(dir)).toHaveLength(5);
   });
 });
 

@@ -37,10 +37,26 @@ describe("redacting", () => {
     expect(parseAddress(destination)).toBeInstanceOf(Buffer);
   });
 
-  test.each(["127.0.0.1", "0.0.0.0", "239.1.2.3", "255.255.255.255", "::", "::1", "ff02::1"])(
-    "%s stays",
+  test.each([
+    ...["127.0.0.1", "0.0.0.0", "239.1.2.3", "255.255.255.255", "::", "::1"],
+    ...["ff01::fb", "ff02::1", "ff02::fb", "ff02::1:2", "ff02::1:3", "ff05::2", "ff05::1:3"],
+  ])("%s stays", (text) => {
+    expect(createRedactor({ key }).record(row(text, text))).toEqual(row(text, text));
+  });
+
+  test.each(["ff02::1:ffa1:b2c3", "ff3e:40:2001:db8:1:2::8", "ff35::1234:5678", "ff0e::1", "ff15::2"])(
+    "of multicast group %s only flags and scope stay",
     (text) => {
-      expect(createRedactor({ key }).record(row(text, text))).toEqual(row(text, text));
+      const { record } = createRedactor({ key });
+      const { source, destination } = record(row(text, text));
+      expect(destination).toBe(source);
+      expect(source.slice(0, 5)).toBe(text.slice(0, 5));
+      const groups = text
+        .slice(5)
+        .split(":")
+        .filter((group) => group.length > 2);
+      for (const group of groups) expect(source.slice(5)).not.toContain(group);
+      expect(source).not.toBe(text);
     },
   );
 

@@ -1,37 +1,13 @@
-// Settings out of all their files: precedence, what refuses, what is passed over, and changes while running.
+// Settings out of all their files: precedence, what refuses, and what is passed over.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
 import { ConfigError, type ConfigProblem, printConfig } from "../src/config.ts";
-import { type LoadOptions, loadSettings, type Settings, watchSettings } from "../src/settings.ts";
+import { loadSettings, type Settings } from "../src/settings.ts";
+import { agent, load, makeDirectory, network, path, removeDirectory, write, yaml } from "./settings.rig.ts";
 
-let directory = "";
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "fovea-settings-"));
-});
-afterEach(() => rmSync(directory, { recursive: true }));
-
-const path = (name: string) => join(directory, name);
-
-function write(name: string, text: string): string {
-  mkdirSync(join(path(name), ".."), { recursive: true });
-  writeFileSync(path(name), text);
-  return path(name);
-}
-
-/** The YAML of a run whose configuration map is, or would be, in this directory. */
-const yaml = (text = "", throttle = ""): string =>
-  write("fovea.yaml", `throttle:\n  agentConfig: ${path("agent")}\n${throttle}${text}`);
-
-function agent(table: string, schema = "v1"): void {
-  write("agent/schema-version", schema);
-  write("agent/agent-settings", `[agent_settings.networkflow_logs_config]\n${table}`);
-}
-
-const load = (changed: Partial<LoadOptions> = {}): Settings =>
-  loadSettings({ file: path("fovea.yaml"), env: {}, starting: true, ...changed });
+beforeEach(makeDirectory);
+afterEach(removeDirectory);
 
 function problemsOf(run: () => unknown): readonly ConfigProblem[] {
   try {
@@ -42,9 +18,6 @@ function problemsOf(run: () => unknown): readonly ConfigProblem[] {
   }
   throw new Error("no problem was found");
 }
-
-const network = (term: string) =>
-  `apiVersion: acn.azure.com/v1alpha1\nkind: ContainerNetworkLog\nmetadata: {name: a}\nspec:\n  includefilters:\n    - ${term}\n`;
 
 describe("one load", () => {
   test("without any file: defaults, and the places to watch", () => {
@@ -81,6 +54,7 @@ describe("one load", () => {
       intervalMs: 22_000,
       reserve: 0.2,
       print: true,
+      tickMs: 1000,
     });
     expect(settings.agentConfig).toEqual({
       ...{ dir: path("agent"), found: true, schemaVersion: "v1", configVersion: "ver1" },
@@ -181,170 +155,5 @@ describe("one load", () => {
         { file: path(`agent/${file}`), key },
       ]);
     }
-  });
-});
-
-describe("a running appliance", () => {
-  const watch = (files = [path("fovea.yaml")]) => {
-    let loads = 0;
-    const watched = watchSettings({
-      files,
-      load: ({ starting }) => {
-        loads += 1;
-        return load({ starting });
-      },
-    });
-    return { ...watched, loads: () => loads };
-  };
-  const settled = ({ poll }: ReturnType<typeof watch>) => expect(poll()).toBeUndefined();
-
-  test("tells each change once, good or bad, and reads nothing in between", () => {
-    const file = yaml("tick: 1s\n");
-    const run = watch();
-    const start = run.loads();
-    settled(run);
-    settled(run);
-    expect(run.loads()).toBe(start);
-    yaml("tick: 20s\n");
-    expect(run.poll()).toMatchObject({ settings: { config: { tick: 20_000 } } });
-    settled(run);
-    yaml("tick: never\n");
-    expect(run.poll()).toMatchObject({ error: { problems: [{ file, line: 3, key: "tick" }] } });
-    settled(run);
-    rmSync(file);
-    expect(run.poll()).toMatchObject({ error: { problems: [{ file }] } });
-    settled(run);
-    yaml("tick: 30s\n");
-    expect(run.poll()).toMatchObject({ settings: { config: { tick: 30_000 } } });
-    settled(run);
-    expect(run.loads()).toBe(start + 4);
-  });
-
-  test("sees a file that is replaced by another of the same size", () => {
-    yaml("tick: 1s\n");
-    const run = watch();
-    write("other", `throttle:\n  agentConfig: ${path("agent")}\ntick: 2s\n`);
-    renameSync(path("other"), path("fovea.yaml"));
-    expect(run.poll()).toMatchObject({ settings: { config: { tick: 2000 } } });
-  });
-
-  test("sees a configuration map that appears, is swapped by its link, breaks, and goes", () => {
-    yaml();
-    const run = watch();
-    expect(run.first.agentConfig.found).toBe(false);
-    // As Kubernetes mounts it: the names are links through ..data, which is swapped as a whole.
-    const version = (name: string, rate: string) => {
-      write(`agent/${name}/schema-version`, "v1");
-      write(
-        `agent/${name}/agent-settings`,
-        `[agent_settings.networkflow_logs_config]\nthrottle_rate = ${rate}\n`,
-      );
-      symlinkSync(name, path("agent/..data_tmp"));
-      renameSync(path("agent/..data_tmp"), path("agent/..data"));
-    };
-    version("..one", "100");
-    for (const name of ["schema-version", "agent-settings"])
-      symlinkSync(`..data/${name}`, path(`agent/${name}`));
-    expect(run.poll()).toMatchObject({ settings: { throttle: { rate: 100 }, agentConfig: { found: true } } });
-    settled(run);
-    version("..two", "200");
-    expect(run.poll()).toMatchObject({ settings: { throttle: { rate: 200 } } });
-    settled(run);
-    version("..three", "[");
-    expect(run.poll()).toMatchObject({
-      error: { problems: [{ file: path("agent/agent-settings"), key: "agent-settings" }] },
-    });
-    settled(run);
-    version("..four", "99999");
-    expect(run.poll()).toMatchObject({
-      settings: { throttle: { rate: 5000 }, rejected: [{ line: 2, key: "throttle_rate" }] },
-    });
-    rmSync(path("agent"), { recursive: true });
-    expect(run.poll()).toMatchObject({ settings: { agentConfig: { found: false }, rejected: [] } });
-  });
-
-  test("follows filter files that a change names, also when it is refused for them", () => {
-    yaml();
-    const run = watch();
-    yaml(`filters: {files: [${path("a.yaml")}]}\n`);
-    expect(run.poll()).toMatchObject({ error: { problems: [{ file: path("a.yaml") }] } });
-    settled(run);
-    write("a.yaml", network("vrdict: dropped"));
-    expect(run.poll()).toMatchObject({ error: { problems: [{ file: path("a.yaml"), line: 6 }] } });
-    settled(run);
-    write("a.yaml", network("verdict: dropped"));
-    expect(run.poll()).toMatchObject({ settings: { filters: { include: [{ verdict: ["dropped"] }] } } });
-    settled(run);
-    yaml();
-    expect(run.poll()).toMatchObject({ settings: { filters: { include: [] } } });
-    rmSync(path("a.yaml"));
-    settled(run);
-  });
-
-  test("watches no file for what stands in none", () => {
-    const before = process.cwd();
-    process.chdir(directory);
-    using _back = { [Symbol.dispose]: () => process.chdir(before) };
-    yaml();
-    const env = { FOVEA_FLOWS_ACTIVE: "20s" };
-    const run = watchSettings({ files: [path("fovea.yaml")], load: (how) => load({ ...how, env }) });
-    yaml("flows: {idle: 30s}\n");
-    expect(run.poll()).toMatchObject({ error: { problems: [{ file: "environment" }] } });
-    write("environment", "x");
-    expect(run.poll()).toBeUndefined();
-  });
-
-  test("sees what is written while it reads", () => {
-    yaml(`filters: {files: [${path("a.yaml")}]}\n`);
-    write("a.yaml", network("port: 1"));
-    let meanwhile = () => {};
-    const run = watchSettings({
-      files: [path("fovea.yaml")],
-      load: ({ starting }) => {
-        const settings = load({ starting });
-        meanwhile();
-        return settings;
-      },
-    });
-    write("a.yaml", network("port: 22"));
-    let port = 333;
-    meanwhile = () => {
-      meanwhile = () => {};
-      write("a.yaml", network(`port: ${port}`));
-    };
-    expect(run.poll()).toMatchObject({ settings: { filters: { include: [{ port: [22] }] } } });
-    expect(run.poll()).toMatchObject({ settings: { filters: { include: [{ port: [333] }] } } });
-    expect(run.poll()).toBeUndefined();
-    // A file that this very load names for the first time.
-    write("b.yaml", network("port: 4"));
-    port = 55;
-    yaml(`filters: {files: [${path("b.yaml")}]}\n`);
-    meanwhile = () => {
-      meanwhile = () => {};
-      write("b.yaml", network(`port: ${port}`));
-    };
-    expect(run.poll()).toMatchObject({ settings: { filters: { include: [{ port: [55] }] } } });
-    expect(run.poll()).toBeUndefined();
-  });
-
-  test("a start that is refused throws; a fault of a later load leaves all as it was", () => {
-    yaml("tick: never\n");
-    expect(() => watch()).toThrow(ConfigError);
-    yaml();
-    let fault: Error | undefined;
-    const run = watchSettings({
-      files: [path("fovea.yaml")],
-      load: ({ starting }) => {
-        if (fault !== undefined) throw fault;
-        return load({ starting });
-      },
-    });
-    fault = new Error("out of files");
-    yaml("tick: 2s\n");
-    expect(run.poll()).toEqual({ error: fault });
-    expect(run.poll()).toBeUndefined();
-    fault = undefined;
-    yaml("tick: 30s\n");
-    expect(run.poll()).toMatchObject({ settings: { config: { tick: 30_000 } } });
   });
 });

@@ -9,13 +9,14 @@ import { anySettings, anyStep, anySteps, rig, settings } from "./throttle.rig.ts
 const shareOf = ({ rate, reserve }: ThrottleSettings): number => Number((rate * reserve).toPrecision(12));
 
 type Rated = { readonly rate: number };
-type Allowance = Pick<ThrottleSettings, "mode" | "window" | "intervalMs">;
+type Allowance = Pick<ThrottleSettings, "mode" | "window" | "intervalMs" | "tickMs">;
 
 /** The most that a budget may let pass within `spanMs`, which is no longer than its window. */
-function budgetOf({ mode, window, intervalMs, rate }: Allowance & Rated, spanMs: number): number {
+function budgetOf({ mode, window, intervalMs, rate, tickMs = 0 }: Allowance & Rated, spanMs: number): number {
   if (rate === 0) return 0;
   if (mode === "window") return Math.ceil(rate * window);
-  return Math.max(1, Math.min(2 * rate, rate * window)) + (spanMs / intervalMs) * rate;
+  const usual = tickMs > intervalMs ? Math.ceil((2 * rate * tickMs) / intervalMs) : 2 * rate;
+  return Math.max(1, Math.min(usual, rate * window)) + (spanMs / intervalMs) * rate;
 }
 
 const reserveOf = (given: ThrottleSettings, spanMs: number): number =>
@@ -155,6 +156,7 @@ describe("apply", () => {
       [{ window: windowMax + 1 }, `window ${windowMax + 1}`],
       [{ intervalMs: 0 }, "intervalMs 0"],
       [{ reserve: 1.5 }, "reserve 1.5"],
+      [{ tickMs: Number.NaN }, "tickMs NaN"],
     ] as const)
       expect(() => throttle.apply({ ...settings, ...wrong })).toThrow(named);
     expect(offer(100)).toBe(30);

@@ -16,19 +16,22 @@ import {
 type Written = Partial<Record<ThrottleKey, unknown>>;
 
 /** Sources from the one that goes first; a source's file is its number, and a key's line its place. */
-const read = (...sources: readonly Written[]) =>
-  readThrottle((key) =>
-    sources.flatMap((source, at) =>
-      key in source ? [{ value: source[key], file: `${at}`, line: throttleKeys.indexOf(key) + 1 }] : [],
-    ),
+const readAt = (tickMs: number, ...sources: readonly Written[]) =>
+  readThrottle(
+    (key) =>
+      sources.flatMap((source, at) =>
+        key in source ? [{ value: source[key], file: `${at}`, line: throttleKeys.indexOf(key) + 1 }] : [],
+      ),
+    tickMs,
   );
+const read = (...sources: readonly Written[]) => readAt(0, ...sources);
 
 const keysOf = (rejected: readonly Rejection[]) => rejected.map(({ key }) => key);
 const plain = { mode: "window", reserve: 0.2 } as const;
 
 test("nothing written: the documented defaults", () => {
   expect(read()).toEqual({ values: throttleDefaults, rejected: [] });
-  expect(throttleSettings(throttleDefaults, plain)).toEqual({
+  expect(throttleSettings(throttleDefaults, plain, 1000)).toEqual({
     enabled: true,
     mode: "window",
     rate: 5000,
@@ -36,6 +39,7 @@ test("nothing written: the documented defaults", () => {
     intervalMs: 1000,
     reserve: 0.2,
     print: false,
+    tickMs: 1000,
   });
 });
 
@@ -246,7 +250,7 @@ describe("any values", () => {
     fc.assert(
       fc.property(fc.array(written, { maxLength: 4 }), (sources) => {
         const { values } = read(...sources);
-        const { enabled, rate, window, intervalMs, print } = throttleSettings(values, plain);
+        const { enabled, rate, window, intervalMs, print } = throttleSettings(values, plain, 1000);
         expect([typeof enabled, typeof print]).toEqual(["boolean", "boolean"]);
         expect(Number.isInteger(rate) && rate >= 1 && rate <= 25_000).toBe(true);
         expect(Number.isInteger(window) && window >= 2 && window <= 1_000_000).toBe(true);
@@ -261,5 +265,46 @@ describe("any values", () => {
       }),
       { numRuns: 500 },
     );
+  });
+});
+
+describe("a window that is shorter than the tick", () => {
+  test.each([
+    [
+      1000,
+      { throttle_interval: "0.001s" },
+      ["0", 4, "throttle_interval", '"0.001s"'],
+      "300ms (300 x 0.001s)",
+      "30%",
+    ],
+    [10_000, { throttle_window: 3n }, ["0", 3, "throttle_window", "3"], "3s (3 x 1s)", "30%"],
+    [
+      60_000,
+      { throttle_window: 2n, throttle_interval: "7s" },
+      ["0", 3, "throttle_window", "2"],
+      "14s (2 x 7s)",
+      "23%",
+    ],
+  ] as const)("of %d ms is told where it is written: %p", (tickMs, written, place, makes, share) => {
+    const { values, rejected } = readAt(tickMs, written);
+    expect(values).toEqual(read(written).values);
+    expect(rejected.map(({ file, line, key, value }) => [file, line, key, value])).toEqual([[...place]]);
+    expect(rejected[0]?.message).toContain(makes);
+    expect(rejected[0]?.message).toContain(`${share} of throttle_rate`);
+  });
+
+  test("is told beside a value that does not count, and of the source that decides", () => {
+    const { rejected } = readAt(60_000, { throttle_window: "x" }, { throttle_window: 1n });
+    expect(rejected.map(({ file, key }) => [file, key])).toEqual([
+      ["0", "throttle_window"],
+      ["1", "throttle_window"],
+      ["1", "throttle_window"],
+    ]);
+  });
+
+  test("is none with the defaults, as long as the tick, or while nothing is throttled", () => {
+    expect(readAt(60_000).rejected).toEqual([]);
+    expect(readAt(60_000, { throttle_window: 60n }).rejected).toEqual([]);
+    expect(readAt(60_000, { throttle_enabled: false, throttle_window: 2n }).rejected).toEqual([]);
   });
 });

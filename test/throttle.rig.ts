@@ -41,6 +41,7 @@ export const anySettings = fc.record({
   intervalMs: fc.constantFrom(500, 1000, 3000),
   reserve: fc.constantFrom(0, 0.1, 0.2, 1),
   print: fc.constant(false),
+  tickMs: fc.constantFrom(100, 1000, 10_000),
 });
 export const anyStep = fc.record({
   passedMs: fc.oneof(fc.nat(1500), fc.nat(20_000)),

@@ -158,6 +158,50 @@ describe("mode smooth", () => {
     expect(offer(1000)).toBe(10);
   });
 
+  const grid = [100, 1000, 7000, 10_000, 60_000].flatMap((tickMs) =>
+    [100, 300, 1000, 3000, 60_000].map((intervalMs) => ({ tickMs, intervalMs })),
+  );
+  // A window as long as half an hour, so that it bounds none of the bursts.
+  test.each(grid)("keeps all of a load that is the rate: %p", ({ tickMs, intervalMs }) => {
+    const window = Math.ceil(1_800_000 / intervalMs);
+    const { clock, offer } = rig({ mode: "smooth", rate: 90, window, intervalMs, tickMs });
+    let [offered, kept] = [0, 0];
+    for (let at = tickMs; at <= 300_000; at += tickMs) {
+      clock.ms += tickMs;
+      const due = Math.floor((90 * at) / intervalMs) - offered;
+      offered += due;
+      kept += offer(due);
+    }
+    expect(offered).toBeGreaterThan(400);
+    expect(kept).toBe(offered);
+  });
+
+  test("keeps all also of a tick that comes late, and the rate of a flood", () => {
+    const { throttle, clock, offer } = rig({ mode: "smooth", rate: 50, tickMs: 10_000 });
+    expect(throttle.facts().limit).toBe(1000);
+    expect(throttle.facts()).not.toHaveProperty("tickMs");
+    clock.ms += 19_000;
+    expect(offer(950)).toBe(950);
+    clock.ms += 1000;
+    expect(offer(50)).toBe(50);
+    for (let tick = 0; tick < 60; tick++) {
+      clock.ms += 10_000;
+      expect(offer(10_000)).toBe(tick === 0 ? 550 : 500);
+    }
+  });
+
+  test("goes on with another tick from the next record on", () => {
+    const { throttle, clock, offer } = rig({ mode: "smooth", rate: 50, tickMs: 1000 });
+    expect(offer(10_000)).toBe(100);
+    throttle.apply({ ...settings, mode: "smooth", rate: 50, tickMs: 10_000 });
+    expect(offer(10_000)).toBe(0);
+    clock.ms += 10_000;
+    expect(offer(10_000)).toBe(500);
+    clock.ms += 60_000;
+    throttle.apply({ ...settings, mode: "smooth", rate: 50, tickMs: 1000 });
+    expect(offer(10_000)).toBe(100);
+  });
+
   test("has no larger burst than the window has a budget", () => {
     expect(rig({ mode: "smooth", rate: 50, window: 1 }).offer(1000)).toBe(50);
     expect(rig({ mode: "smooth", rate: 1, window: 300 }).offer(1000)).toBe(2);

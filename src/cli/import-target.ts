@@ -1,10 +1,13 @@
 // Where an import goes: a running appliance, or the store of a stopped one.
 
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { z } from "zod";
 import type { Config } from "../config-schema.ts";
 import type { FlowRecord } from "../flow.ts";
 import { type ImportPart, importRows, rowsImported } from "../import-rows.ts";
 import { StoreLockedError } from "../store/failure.ts";
+import { bytesMaxFor } from "../store/retention.ts";
 import { openStore, type Store } from "../store/store.ts";
 import type { Client } from "./client.ts";
 
@@ -15,8 +18,8 @@ export type ImportTarget = Disposable & {
   add(part: ImportPart, signal: AbortSignal): Promise<Added>;
 };
 
-/** `evicted`: older rows that made room, where that is known. */
-export type Added = { readonly kept: number; readonly evicted: number };
+/** `evicted`: older rows that went meanwhile; `expired`: those of them that went for their age, where that is known. */
+export type Added = { readonly kept: number; readonly evicted: number; readonly expired?: number };
 
 // A request takes this much; the smallest appliance of the defaults takes four times as much.
 const bodyCharsMax = 256 * 1024;
@@ -69,31 +72,56 @@ export function openServerTarget(client: Client): ImportTarget {
   };
 }
 
-function openStopped(dataDir: string, { store }: Config, nativeBinding: string | undefined): Store {
+export type StoppedStore = {
+  readonly dataDir: string;
+  readonly config: Config;
+  /** Whether the configuration was named for this import, or is the one that is found on this machine. */
+  readonly configNamed: boolean;
+  readonly nativeBinding: string | undefined;
+};
+
+/** The bound under which all that is in the directory fits. */
+function bytesMaxOf(dataDir: string): number {
+  const sizeOf = (name: string): number =>
+    statSync(join(dataDir, name), { throwIfNoEntry: false })?.size ?? 0;
+  return bytesMaxFor(sizeOf("fovea.db") + sizeOf("fovea.db-wal"));
+}
+
+type Bounds = { readonly bytesMax: number; readonly ageMaxMs: number };
+
+/**
+ * The directory may be of another machine, whose configuration is not here: what it holds must not go for the defaults,
+ * or for the bounds of this machine. Only a configuration that was named for the import bounds it.
+ */
+const boundsOf = ({ dataDir, config: { store }, configNamed }: StoppedStore): Bounds =>
+  configNamed
+    ? { bytesMax: store.bytesMax, ageMaxMs: store.ageMax }
+    : { bytesMax: Math.max(store.bytesMax, bytesMaxOf(dataDir)), ageMaxMs: Number.MAX_SAFE_INTEGER };
+
+function openStopped(target: StoppedStore): Store {
+  const { dataDir, nativeBinding } = target;
   try {
-    const { bytesMax, ageMax } = store;
     // What stands beside the rows is not opened here, and could not become smaller.
-    return openStore({ dir: dataDir, bytesMax, ageMaxMs: ageMax, nativeBinding, mayShrink: false });
+    return openStore({ dir: dataDir, ...boundsOf(target), nativeBinding, mayShrink: false });
   } catch (error) {
     if (!(error instanceof StoreLockedError)) throw error;
     throw new Error(`${error.message} To import into a running appliance, leave --data-dir out.`);
   }
 }
 
-/** Bounded as the configuration of the appliance says. */
-export function openStoreTarget({
-  dataDir,
-  config,
-  nativeBinding,
-}: {
-  readonly dataDir: string;
-  readonly config: Config;
-  readonly nativeBinding: string | undefined;
-}): ImportTarget {
-  const store = openStopped(dataDir, config, nativeBinding);
+export function openStoreTarget(target: StoppedStore): ImportTarget {
+  const store = openStopped(target);
+  const expired = (): number => {
+    const { "rows.evicted.age": rows = 0 } = store.ledger();
+    return rows;
+  };
   return {
     had: (sha256) => Promise.resolve(rowsImported(store, sha256)),
-    add: (part) => Promise.resolve(importRows(store, part)),
+    add: (part) => {
+      const before = expired();
+      const added = importRows(store, part);
+      return Promise.resolve({ ...added, expired: expired() - before });
+    },
     [Symbol.dispose]: () => store.close(),
   };
 }

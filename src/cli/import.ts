@@ -94,7 +94,8 @@ async function openTarget(world: World, options: Options): Promise<ImportTarget>
   const { dataDir } = options;
   if (dataDir === undefined) return openServerTarget(clientOf(world, options));
   const config = readConfig(world, options.config);
-  return openStoreTarget({ dataDir, config, nativeBinding: await addonFor(world, options) });
+  const configNamed = options.config !== undefined;
+  return openStoreTarget({ dataDir, config, configNamed, nativeBinding: await addonFor(world, options) });
 }
 
 /** How many rows of the file are there from an import that was broken off; throws when all of them are. */
@@ -107,6 +108,12 @@ function rowsThere(had: number, { rows }: Checked, again: boolean): number {
   return there;
 }
 
+const together = (some: Added, more: Added): Added => ({
+  kept: some.kept + more.kept,
+  evicted: some.evicted + more.evicted,
+  ...(more.expired === undefined ? {} : { expired: (some.expired ?? 0) + more.expired }),
+});
+
 type Progress = { done: number };
 
 async function copyRows(
@@ -114,18 +121,16 @@ async function copyRows(
   target: ImportTarget,
   { had, there, progress, stop }: Copying,
 ): Promise<Added> {
-  const total = { kept: 0, evicted: 0 };
+  let total: Added = { kept: 0, evicted: 0 };
   let skip = there;
   let before = had;
   for (const batch of reader.batches()) {
     const rows = batch.slice(skip).map((row) => ({ ...row, node: row.node ?? node }));
     skip = Math.max(0, skip - batch.length);
     if (rows.length === 0) continue;
-    const { kept, evicted } = await target.add({ sha256, node, before, rows }, stop);
+    total = together(total, await target.add({ sha256, node, before, rows }, stop));
     before += rows.length;
     progress.done += rows.length;
-    total.kept += kept;
-    total.evicted += evicted;
     await nextTurn();
     stop.throwIfAborted();
   }
@@ -141,6 +146,18 @@ type Copying = {
 
 const rowsText = (count: number): string => `${counted(count)} ${count === 1 ? "row" : "rows"}`;
 
+/** What went meanwhile, and for what. A running appliance does not tell these apart. */
+function goneText({ evicted, expired }: Added): string {
+  if (evicted === 0) return "";
+  if (expired === undefined)
+    return `; ${rowsText(evicted)} that were older went, to make room or for store.ageMax`;
+  const room = evicted - expired;
+  return [
+    expired === 0 ? "" : `; ${rowsText(expired)} went that were older than store.ageMax`,
+    room === 0 ? "" : `; ${rowsText(room)} that were older made room`,
+  ].join("");
+}
+
 async function importFile(world: World, file: string, options: Options, verb: Command): Promise<void> {
   const { stop, err } = world;
   if (options.dataDir !== undefined && verb.getOptionValueSource("server") === "cli")
@@ -152,12 +169,10 @@ async function importFile(world: World, file: string, options: Options, verb: Co
   const there = await about(file, stop, () => rowsThere(had, checked, options.again ?? false));
   const progress = { done: there };
   try {
-    const { kept, evicted } = await copyRows(checked, target, { had, there, progress, stop });
+    const added = await copyRows(checked, target, { had, there, progress, stop });
     const before = there === 0 ? "" : `, after ${rowsText(there)} that were there already`;
-    const room = evicted === 0 ? "" : `; ${rowsText(evicted)} that were older made room`;
-    await err.write(
-      `fovea: ${rowsText(kept)} of node ${checked.node} imported from ${file}${before}${room}\n`,
-    );
+    const text = `${rowsText(added.kept)} of node ${checked.node} imported from ${file}${before}`;
+    await err.write(`fovea: ${text}${goneText(added)}\n`);
   } catch (error) {
     // Of the part that failed some may be there too; the store knows.
     if (progress.done > 0)
@@ -176,7 +191,7 @@ export function addImport(program: Command, world: World): void {
     .addOption(
       flag(
         "--data-dir <dir>",
-        "into the store in this directory, of an appliance that is stopped; its configuration bounds it",
+        "into the store in this directory, of an appliance that is stopped; bounded by --config, or else not by age",
         "FOVEA_IMPORT_DATA_DIR",
       ),
     )

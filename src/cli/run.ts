@@ -13,6 +13,7 @@ import { places } from "../places.ts";
 import { openReplay } from "../replay.ts";
 import {
   findApiProblems,
+  type LoadTime,
   loadSettings,
   type Settings,
   type SettingsChange,
@@ -56,12 +57,13 @@ export function configSource({ env }: Pick<World, "env">, { config, dataDir, lis
     ...(dataDir === undefined ? {} : { dataDir }),
     ...(listen === undefined ? {} : { listen }),
   };
-  const load = ({ starting }: { readonly starting: boolean }): Settings => {
-    const given = config !== undefined || existsSync(file);
+  const load = (time: LoadTime): Settings => {
+    // One that was there and is gone is no default: it is told.
+    const given = config !== undefined || time.inForce?.filled.includes(file) === true || existsSync(file);
     const source = { env, overrides, ...(given ? { file } : {}) };
-    const settings = loadSettings({ ...source, starting });
+    const settings = loadSettings({ ...source, ...time });
     // Before anything is closed for a change; at a start, what opens the API tells of them.
-    const problems = starting ? [] : findApiProblems(source);
+    const problems = time.starting ? [] : findApiProblems(source);
     if (problems.length > 0) throw new ConfigError(problems);
     return settings;
   };
