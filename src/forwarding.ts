@@ -64,7 +64,7 @@ export function openForwarding(options: {
     sleep,
     open: (sink) => {
       const { node, cluster } = config();
-      return openSink(sink, { identity: { node, cluster, version }, now, env: process.env });
+      return openSink(sink, { identity: { node, cluster, version }, now, env: process.env, log });
     },
     rowBytes: (signal) => recordBytes(history, signal),
     hoursLeft: ({ signal, ranges }) => {

@@ -3,6 +3,7 @@
 import type { ForwardFacts } from "./forward/facts.ts";
 import { counter, gauge, histogram, type MetricRow, type Sample, type Spread } from "./metrics-row.ts";
 import type { MetricView } from "./metrics-view.ts";
+import type { FileFacts } from "./sinks/sink.ts";
 
 // Bounded by `sinks`, at most 16, and two signals.
 const labels = ["destination", "signal"] as const;
@@ -162,6 +163,37 @@ const recordRows: readonly MetricRow[] = [
   }),
 ];
 
+/** A sink has one set of files, whatever it writes into them. */
+function* filesOf({ upstream }: MetricView): Iterable<readonly [destination: string, files: FileFacts]> {
+  const seen = new Set<string>();
+  for (const { sink, files } of upstream?.sinks ?? []) {
+    if (files === undefined || seen.has(sink)) continue;
+    seen.add(sink);
+    yield [sink, files];
+  }
+}
+
+const fileRows: readonly MetricRow[] = [
+  counter({
+    name: "fovea_upstream_files_total",
+    help: "Files that were completed, completed after a crash, put aside as damaged, or removed for newer ones; since the start.",
+    labels: ["destination", "outcome"],
+    *read(view) {
+      for (const [destination, { completed, leftovers, damaged, removed }] of filesOf(view))
+        for (const [outcome, files] of Object.entries({ completed, leftover: leftovers, damaged, removed }))
+          yield [{ destination, outcome }, files];
+    },
+  }),
+  counter({
+    name: "fovea_upstream_file_removed_bytes_total",
+    help: "Bytes of the files that were removed for newer ones, since the start.",
+    labels: ["destination"],
+    *read(view) {
+      for (const [destination, { removedBytes }] of filesOf(view)) yield [{ destination }, removedBytes];
+    },
+  }),
+];
+
 const requestRows: readonly MetricRow[] = [
   counter({
     name: "fovea_upstream_requests_total",
@@ -231,4 +263,9 @@ const requestRows: readonly MetricRow[] = [
   }),
 ];
 
-export const upstreamRows: readonly MetricRow[] = [...pendingRows, ...recordRows, ...requestRows];
+export const upstreamRows: readonly MetricRow[] = [
+  ...pendingRows,
+  ...recordRows,
+  ...fileRows,
+  ...requestRows,
+];

@@ -100,6 +100,15 @@ const idleSinkKeys = ({ config, sinkProblem }: ConfigWithSources): readonly Reje
 
 /** When a load is, and what is in force then. */
 export type LoadTime = {
+  /**
+   * At a start a configuration map that is broken is passed over, as by the reference agent: it is shared with other
+   * agents. Later it refuses the change, unless it was passed over before: what is in force is better than defaults.
+   */
+  readonly starting: boolean;
+  readonly inForce?: Pick<Settings, "filled" | "mapPassedOver">;
+};
+
+export type LoadOptions = LoadTime & {
   readonly file?: string;
   readonly env: Env;
   readonly overrides?: ConfigInput;

@@ -5,7 +5,7 @@ import { apiApp } from "../src/api/app.ts";
 import { hoursLeft } from "../src/forward/buffer.ts";
 import { UnknownSinkError } from "../src/forward/errors.ts";
 import { apiParts, local, now, storeOfRows } from "./api.parts.ts";
-import { forwardFacts } from "./forward.facts.ts";
+import { fileFacts, forwardFacts } from "./forward.facts.ts";
 
 const token = { matches: (given: string) => given === "the-right-token-0", problem: () => undefined };
 
@@ -20,7 +20,7 @@ function opened(access: object = { token }) {
       access: { loopback: true, mutualTls: false, openMetrics: () => false, ...access },
       ledger: () => ({ totals: store.ledger(), rows: store.stats().rows, sinks: forwardFacts(now) }),
       sinks: {
-        facts: () => forwardFacts(now),
+        facts: () => [...forwardFacts(now), fileFacts(now)],
         pause: (name) => {
           known(name);
           asked.push(`pause ${name}`);
@@ -85,6 +85,13 @@ describe("what is told", () => {
         ...{ message: "connection refused", times: 3 },
       },
     });
+  });
+
+  test("of one that writes files what became of them", async () => {
+    using api = opened();
+    const { body } = await api.ask("GET", "sinks", right);
+    const all = (body["sinks"] as { files?: unknown }[]).map(({ files }) => files);
+    expect(all).toEqual([undefined, undefined, fileFacts(now).files]);
   });
 
   test("the ledger has the law of each", async () => {

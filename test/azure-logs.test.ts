@@ -360,11 +360,11 @@ describe("a call", () => {
   });
 
   test("keeps the path of the endpoint, and names no query in its facts", async () => {
-    const { sink, requests, closed } = rig([answer(204)], { url: "http://127.0.0.1:1/gw//?sig=hush" });
+    const { sink, requests, closed } = rig([answer(204)], { url: "http://127.0.0.1:1/gw//?site=hush" });
     await sink.send(parcel("flows"), never);
     const path = "/gw/dataCollectionRules/dcr-0a1b";
     expect(requests[0]?.url).toBe(
-      `http://127.0.0.1:1${path}/streams/Custom-FoveaContainerNetworkLogs?sig=hush&api-version=2023-01-01`,
+      `http://127.0.0.1:1${path}/streams/Custom-FoveaContainerNetworkLogs?site=hush&api-version=2023-01-01`,
     );
     expect(sink.facts().target).toBe(`http://127.0.0.1:1${path}`);
     await sink[Symbol.asyncDispose]();

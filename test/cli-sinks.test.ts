@@ -11,7 +11,7 @@ import { UnknownSinkError } from "../src/forward/errors.ts";
 import type { ForwardFacts } from "../src/forward/facts.ts";
 import { apiParts, now, storeOfRows } from "./api.parts.ts";
 import { runFovea } from "./cli.world.ts";
-import { forwardFacts } from "./forward.facts.ts";
+import { fileFacts, forwardFacts } from "./forward.facts.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "fovea-sinks-"));
 const tokenFile = join(dir, "token");
@@ -68,6 +68,16 @@ test("a line a sink and signal, with what is lost and what fails", async () => {
   );
   expect((await server.run("list")).out).toBe(out);
   expect(JSON.parse((await server.run("list", "-o", "json")).out).sinks).toHaveLength(2);
+});
+
+test("of files it says how many gave way", async () => {
+  await using server = await serve([fileFacts(now), ...forwardFacts(now)]);
+  const [head, disk, central] = (await server.run()).out.split("\n");
+  expect(head).toMatch(/ LOST +REMOVED +BUFFER /);
+  expect(disk).toMatch(/^disk +flows +file +live +90 +0 +0 B +0 +7 files +\/media\/usb/);
+  expect(central).toMatch(/ 250 +https:\/\/metrics/);
+  const { sinks } = JSON.parse((await server.run("list", "-o", "json")).out);
+  expect(sinks[0].files).toMatchObject({ removed: 7, removedBytes: 7_340_032, leftovers: 2, damaged: 1 });
 });
 
 test("without sinks it says so", async () => {

@@ -37,7 +37,7 @@ async function openRun(given: Record<string, unknown>, { timeoutMs = 30_000 } = 
     createForwarder({
       ...{ states: world.states, batch: queries.batch, log, now: Date.now, random: () => 0.5 },
       commit: () => undefined,
-      open: (one) => openSink(one, { identity, now: Date.now, env: {} }),
+      open: (one) => openSink(one, { identity, now: Date.now, env: {}, log: createFakeLog().log }),
       elapsedMs: () => performance.now() * haste,
       sleep: (ms, signal) => clock.sleep(ms / haste, signal),
       ...{ rowBytes: () => 100, hoursLeft: () => undefined },

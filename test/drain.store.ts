@@ -67,7 +67,7 @@ export function createFakeStore(now: () => number): FakeStore {
     pending: total(ranges.map(size)),
   });
   const settle = (entry: Entry, counts: Readonly<Record<string, number>>) => {
-    for (const [name, count] of Object.entries(counts))
+    for (const [name, count] of Object.entries(counts).filter(([, some]) => some > 0))
       entry.counts[name] = (entry.counts[name] ?? 0) + count;
   };
   /** Ranges rise, and closed ones that touch are one. */
@@ -138,7 +138,9 @@ export function createFakeStore(now: () => number): FakeStore {
       const next = advance(range, progress);
       expect(size(range) - size(next)).toBe(total(Object.values(progress.counts)));
       const diverts = progress.divertTo !== undefined;
-      settle(entry, diverts ? { diverted: size(range) - size(next) } : progress.counts);
+      const { filtered = 0 } = progress.counts;
+      const handed = { filtered, diverted: size(range) - size(next) - filtered };
+      settle(entry, diverts ? handed : progress.counts);
       entry.ranges = tidy(entry.ranges.map((other) => (other === range ? next : other)));
       for (const letter of progress.deadLetters ?? [])
         letters.push({ ...letter, sink: progress.sink, signal: progress.signal, id: letters.length + 1 });

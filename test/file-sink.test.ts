@@ -3,6 +3,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { openSink as openAnySink } from "../src/sinks/open.ts";
+import { sinkSchema } from "../src/sinks/schema.ts";
+import { createFakeLog } from "./drain.rig.ts";
 import * as world from "./file-sink.world.ts";
 import { expectMode, unixTest } from "./platform.ts";
 
@@ -193,7 +196,12 @@ describe("a request that is given up", () => {
 
 test("the oldest complete files give way, and are counted", async () => {
   const dir = freshDir();
-  await using rig = openSink(dir, { fileBytesMax: "64KiB", totalMax: "1MiB", compress: false });
+  let told = 0;
+  await using rig = openSink(
+    dir,
+    { fileBytesMax: "64KiB", totalMax: "1MiB", compress: false },
+    { onRemoval: () => told++ },
+  );
   const parcel = flowsParcel(1, 200, { compress: false });
   expect(parcel.body.length).toBeGreaterThan(64 * 1024); // Each is a file.
   const count = 30;
@@ -208,7 +216,30 @@ test("the oldest complete files give way, and are counted", async () => {
   const { removed = 0, removedBytes, completed = 0 } = rig.sink.facts().files ?? {};
   expect([removed, removedBytes]).toEqual([completed - kept, removed * bytes]);
   expect(filesIn(dir).filter((name) => name.endsWith(".sha256")).length).toBe(kept);
+  expect(told).toBe(1);
   checkSums(dir);
+});
+
+test("that the first one gives way is told once", async () => {
+  const dir = freshDir();
+  const { log, told } = createFakeLog();
+  const config = sinkSchema.parse({
+    ...{ name: "disk", type: "file", directory: dir },
+    ...{ fileBytesMax: "64KiB", totalMax: "1MiB", compress: false },
+  });
+  const identity = { node: "edge-1", cluster: "", version: "1" };
+  await using sink = openAnySink(config, { identity, now: Date.now, env: {}, log });
+  const parcel = flowsParcel(1, 200, { compress: false });
+  const never = new AbortController().signal;
+  for (let sent = 0; sent < 30; sent++) expect(await sink.send(parcel, never)).toEqual(stored);
+  await until(() => (sink.facts().files?.removed ?? 0) > 1);
+  expect(told).toEqual([
+    {
+      level: "warn",
+      message: "the oldest files of a sink give way: carry complete ones away sooner, or raise totalMax",
+      fields: { sink: "disk", directory: dir, totalMax: "1MiB" },
+    },
+  ]);
 });
 
 test("a node of any name gets files of plain names, and leaves those of others alone", async () => {
@@ -216,7 +247,7 @@ test("a node of any name gets files of plain names, and leaves those of others a
   const foreign = ["flows-a_b-20260101T000000Z-9.ndjson.gz.part", "notes.txt", "flows-edge-1.ndjson.part"];
   for (const name of foreign) writeFileSync(join(dir, name), "theirs");
   {
-    await using rig = openSink(dir, {}, "../a b/ü");
+    await using rig = openSink(dir, {}, { node: "../a b/ü" });
     await rig.send(flowsParcel(1));
   }
   const [ours = ""] = wholeIn(dir);

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import type { EncoderSpec } from "../src/sinks/encoder.ts";
 import { encoders } from "../src/sinks/encoders.ts";
-import { createFileSink } from "../src/sinks/file.ts";
+import { createFileSink, type FileSinkOptions } from "../src/sinks/file.ts";
 import { type FileSinkConfig, sinkSchema } from "../src/sinks/schema.ts";
 import type { Lane, Outcome, Parcel, Sink } from "../src/sinks/sink.ts";
 import { flow } from "./store.flows.ts";
@@ -36,7 +36,11 @@ export type Rig = AsyncDisposable & {
   send(parcel: Parcel, abort?: AbortSignal): Promise<Outcome>;
 };
 
-export function openSink(dir: string, changes: Record<string, unknown> = {}, node = "edge-1"): Rig {
+export function openSink(
+  dir: string,
+  changes: Record<string, unknown> = {},
+  { node = "edge-1", ...more }: Partial<Omit<FileSinkOptions, "config">> & { readonly node?: string } = {},
+): Rig {
   const clock = { at: startAt };
   const config = sinkSchema.parse({
     name: "disk",
@@ -48,6 +52,7 @@ export function openSink(dir: string, changes: Record<string, unknown> = {}, nod
     config,
     identity: { node, cluster: "plant", version: "1.2.3" },
     now: () => clock.at,
+    ...more,
   });
   return {
     sink,

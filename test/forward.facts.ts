@@ -1,8 +1,18 @@
-// Facts of two sinks as a running appliance tells them: one that is up to date, one with its upstream away.
+// Facts of two sinks as a running appliance tells them: one that is up to date, one with its upstream away; and of one that writes files.
 
 import type { ForwardFacts } from "../src/forward/facts.ts";
 
 const seconds = { bounds: [0.1, 1], counts: [3, 4], sum: 1.25, count: 5 };
+
+/** Of a sink that writes files. */
+export const fileFacts = (at: number): ForwardFacts => ({
+  ...{ sink: "disk", signal: "flows", type: "file", target: "/media/usb", phase: "live", connected: true },
+  ...{ pending: 0, pendingBytes: 0, lanes: { live: 0, backlog: 0 }, offered: 90, counts: { sent: 90 } },
+  ...{ sentBytes: 8192, requests: { ok: 9 }, retries: {}, retriedRecords: {}, partialSuccesses: 0 },
+  ...{ writtenMismatches: 0, staleMarkers: 0, backoffSeconds: 0, tokenErrors: 0, lastSentAt: at - 500 },
+  ...{ requestSeconds: seconds, latencySeconds: seconds },
+  files: { completed: 12, leftovers: 2, damaged: 1, removed: 7, removedBytes: 7_340_032 },
+});
 
 export const forwardFacts = (at: number): readonly ForwardFacts[] => [
   {

@@ -59,6 +59,61 @@ describe("a changed configuration", () => {
   });
 });
 
+describe("a sink that others divert to", () => {
+  const old = sinkConfig({ name: "old", signals: ["flows", "metrics"] });
+  const live = (more: object = {}) =>
+    sinkConfig({ name: "live", signals: ["metrics"], divertTo: "old", ...more });
+
+  test("gets all of the signals that they do not have", async () => {
+    await using world = await createWorld();
+    await world.forwarder.apply([live(), old]);
+    await world.ticks(2, { records: 3 });
+    await world.ticks(2, { records: 4, signal: "metrics" });
+    expect(world.forwarder.facts().map(({ sink, signal, offered }) => [sink, signal, offered])).toEqual([
+      ["live", "metrics", 8],
+      ["old", "flows", 6],
+      ["old", "metrics", 0],
+    ]);
+  });
+
+  test("gets nothing else while they are off", async () => {
+    await using world = await createWorld();
+    await world.forwarder.apply([live({ enabled: false }), old]);
+    await world.ticks(2, { records: 4, signal: "metrics" });
+    expect(world.forwarder.facts().map(({ sink, signal, offered }) => [sink, signal, offered])).toEqual([
+      ["old", "flows", 0],
+      ["old", "metrics", 0],
+    ]);
+  });
+});
+
+describe("a sink that does not end", () => {
+  test("is left behind, and told of; the others change and stop", async () => {
+    const world = await createWorld();
+    const { upstream, forwarder, clock } = world;
+    const { open } = upstream;
+    upstream.open = (config) =>
+      config.name === "stuck"
+        ? { ...open(config), [Symbol.asyncDispose]: () => new Promise<void>(() => {}) }
+        : open(config);
+    await forwarder.apply([sinkConfig(), sinkConfig({ name: "stuck" })]);
+    await world.ticks(1, { records: 5 });
+    const changed = forwarder.apply([
+      sinkConfig({ name: "next" }),
+      sinkConfig({ name: "stuck", start: "newest" }),
+    ]);
+    await clock.pass(5000);
+    await changed;
+    await world.ticks(1, { records: 5 });
+    await clock.pass(5000);
+    expect(world.facts("next").counts).toEqual({ sent: 10 });
+    expect(world.facts("stuck").counts).toEqual({ sent: 10 });
+    await world[Symbol.asyncDispose]();
+    const told = { level: "warn", message: "a sink does not end, and is left behind; check its disk" };
+    expect(world.told).toEqual([1, 2].map(() => ({ ...told, fields: { sink: "stuck", afterMs: 5000 } })));
+  });
+});
+
 describe("a sink that cannot be opened", () => {
   test("is told of and tried again each minute, and the others go on", async () => {
     await using world = await createWorld();
@@ -68,7 +123,10 @@ describe("a sink that cannot be opened", () => {
       if (config.name === "broken") throw new Error("cannot read /etc/fovea/ca.crt");
       return open(config);
     };
-    await forwarder.apply([sinkConfig(), sinkConfig({ name: "broken", url: "https://up.example/x?key=1" })]);
+    await forwarder.apply([
+      sinkConfig(),
+      sinkConfig({ name: "broken", url: "https://up.example/x?region=1" }),
+    ]);
     await world.ticks(3, { records: 5 });
     expect(world.facts("broken")).toMatchObject({
       ...{ phase: "retrying", pending: 15, target: "https://up.example/x", tokenErrors: 0 },

@@ -61,10 +61,10 @@ test("posts the body as it is", async () => {
 });
 
 test("names its tenant, and finds the path of a bare server", async () => {
-  const { sink, sent } = rig({ tenant: "site-7", url: "https://loki.example?key=1" });
+  const { sink, sent } = rig({ tenant: "site-7", url: "https://loki.example?org=1" });
   await sink.send(parcel, never);
   expect(sent[0]!.headers["X-Scope-OrgID"]).toBe("site-7");
-  expect(sent[0]!.url).toBe("https://loki.example/loki/api/v1/push?key=1");
+  expect(sent[0]!.url).toBe("https://loki.example/loki/api/v1/push?org=1");
   expect(sink.facts()).toEqual({
     ...{ target: "https://loki.example/loki/api/v1/push", tokenErrors: 3, clockSkewMs: 5 },
   });

@@ -11,7 +11,7 @@ import { createNode } from "../src/node.ts";
 import { openReplay } from "../src/replay.ts";
 import { scrapeBench } from "./bench/scrape.bench.ts";
 import { endpointState } from "./endpoint.state.ts";
-import { forwardFacts } from "./forward.facts.ts";
+import { fileFacts, forwardFacts } from "./forward.facts.ts";
 
 const golden = join(import.meta.dir, "scrape.golden");
 const recording = join(import.meta.dir, "fixtures/replay/node.ndjson");
@@ -111,7 +111,11 @@ async function recordedView(): Promise<MetricView> {
       lost: { disk_full: 2, read_only: 0, busy: 0, error: 0, invalid: 0 },
     },
     evictedSent: { size: 2 },
-    upstream: { now: at, sinks: forwardFacts(at), deadLettersEvicted: 3 },
+    upstream: {
+      now: at,
+      sinks: [...forwardFacts(at), fileFacts(at), { ...fileFacts(at), signal: "metrics" }],
+      deadLettersEvicted: 3,
+    },
     disk: { freeBytes: 5_368_709_120, bytes: 10_737_418_240 },
     http: {
       requests: [

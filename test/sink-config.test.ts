@@ -175,6 +175,13 @@ describe("what is wrong with one sink", () => {
     ["me:hush@", /^has no scheme/],
     ["https://up example?token=hush", /^"https:\/\/up example\?\.\.\." is no URL/],
     ["https://up.example/#hush", /^has a fragment/],
+    [
+      "https://up.example/x?a=b&sig=hush",
+      /^has "sig" in its query, which sounds like a secret; .*auth.apiKey/,
+    ],
+    ["https://up.example/?Access_Token=hush", /^has "Token" in its query/],
+    ["https://up.example/?AWSAccessKeyId=hush", /^has "Key" in its query/],
+    ["https://up.example/?key-hush", /^has "key" in its query/],
   ])("URL %j, and no secret is shown", (url, message) => {
     for (const name of ["url", "proxy"] as const) {
       const text = list(

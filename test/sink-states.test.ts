@@ -91,7 +91,7 @@ describe("a sink", () => {
     done(world, lake, { first: 1, last: 10 }, { divertTo: "archive" });
     expect(pending(stateOf(world, archive))).toBe("1-15");
     expect(stateOf(world, archive)).toMatchObject({ offered: 15, pending: 15 });
-    expect(stateOf(world, lake)).toMatchObject({ counts: { diverted: 15 }, pending: 5 });
+    expect(stateOf(world, lake)).toMatchObject({ counts: { filtered: 2, diverted: 13 }, pending: 5 });
     expectLaw(world);
     world.states.declare([declared(lake, { fed: true }), declared(archive)]);
     append(world, startAt, { rows: 1 });

@@ -1,9 +1,12 @@
 // The HTTP client of the sinks: what it sends, how it fails, TLS, proxies.
 
 import { describe, expect, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { copyFileSync, rmSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join } from "node:path";
+import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
+import { outcomeOf } from "../src/sinks/outcome.ts";
 import {
   answered,
   body,
@@ -93,6 +96,42 @@ describe("a request", () => {
     await until(() => server.open() === 0);
   });
 
+  test("takes packed answers that nobody asked for, and unpacks no more of them than it reads of plain ones", async () => {
+    const said = "label too long ".repeat(20);
+    const packings = { gzip: gzipSync, deflate: deflateSync, br: brotliCompressSync, zstd: zstdCompressSync };
+    let body = Buffer.alloc(0);
+    let coding = "";
+    await using server = httpServer(
+      () => new Response(body, { status: 400, headers: { "Content-Encoding": coding } }),
+    );
+    await using client = web({ url: server.url });
+    const answerTo = async (given: string, bytes: Uint8Array) => {
+      coding = given;
+      body = Buffer.from(bytes);
+      return answered(await post(client));
+    };
+    for (const [name, pack] of Object.entries(packings))
+      expect(new TextDecoder().decode((await answerTo(name, pack(said))).body)).toBe(said);
+    const bomb = await answerTo("gzip", gzipSync(Buffer.alloc(50 * 2 ** 20, 97)));
+    expect(bomb.body.byteLength).toBe(65_536);
+    // Half of it tells what it can.
+    const half = await answerTo(
+      "gzip",
+      gzipSync(said + randomBytes(40_000).toString("hex")).subarray(0, 30_000),
+    );
+    expect(outcomeOf(half)).toMatchObject({
+      kind: "refused",
+      message: expect.stringContaining("label too long"),
+    });
+    for (const [name, bytes] of [
+      ["gzip", Buffer.from("this is no gzip")],
+      ["compress", Buffer.from("who knows")],
+    ] as const)
+      expect(outcomeOf(await answerTo(name, bytes))).toMatchObject({
+        message: `HTTP 400: (an answer of content-encoding ${name}, which cannot be read)`,
+      });
+  });
+
   test("tells how far our clock is ahead, by the last answer that has a date", async () => {
     const headers: Record<string, string> = {};
     await using server = httpServer(() => new Response("", { headers }));
@@ -134,7 +173,7 @@ describe("without an answer", () => {
   });
 
   test("a port where nobody listens is told", async () => {
-    await using client = web({ url: "http://127.0.0.1:1/push?secret=hunter2" });
+    await using client = web({ url: "http://127.0.0.1:1/push?site=hunter2" });
     const outcome = failed(await post(client));
     expect(outcome).toMatchObject({ kind: "again", code: "network", reason: "network" });
     expect(outcome.message).toBe(

@@ -75,7 +75,7 @@ export async function rawServer(onData: (socket: Socket, data: Buffer) => void) 
   const { port } = server.address() as AddressInfo;
   return {
     port,
-    url: `http://127.0.0.1:${port}/push?secret=hunter2`,
+    url: `http://127.0.0.1:${port}/push?site=hunter2`,
     connections: () => connections,
     open: () => sockets.size,
     [Symbol.dispose]: () => {

@@ -50,6 +50,16 @@ export const sinkSchema = z
     tokenExpiresAt: epochMs.optional(),
     tokenErrors: count,
     clockSkewMs: z.number().optional(),
+    files: z
+      .strictObject({
+        completed: count,
+        leftovers: count.openapi({ description: "Completed after a crash, or after their disk was away." }),
+        damaged: count.openapi({ description: "Could not be completed, and were put aside." }),
+        removed: count.openapi({ description: "Gave way to newer ones: more than totalMax was there." }),
+        removedBytes: count,
+      })
+      .optional()
+      .openapi({ description: "Of a sink that writes files, all its signals together, since the start." }),
   })
   .openapi("Sink");
 

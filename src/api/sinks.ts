@@ -32,7 +32,7 @@ function sinkAnswer(facts: ForwardFacts, now: number): SinkAnswer {
   // Distributions go to the scrape alone.
   const { signal, type, target, bufferHoursLeft, offered, counts, sentBytes, requests, retries } = facts;
   const { partialSuccesses, writtenMismatches, staleMarkers, backoffSeconds, tokenErrors } = facts;
-  const { connected, lastSentAt, lastError, tokenExpiresAt, clockSkewMs } = facts;
+  const { connected, lastSentAt, lastError, tokenExpiresAt, clockSkewMs, files } = facts;
   const age =
     oldestAt === undefined ? {} : { oldestAt, oldestAgeSeconds: Math.max(0, now - oldestAt) / 1000 };
   return {
@@ -47,6 +47,7 @@ function sinkAnswer(facts: ForwardFacts, now: number): SinkAnswer {
     ...(tokenExpiresAt === undefined ? {} : { tokenExpiresAt }),
     tokenErrors,
     ...(clockSkewMs === undefined ? {} : { clockSkewMs }),
+    ...(files === undefined ? {} : { files }),
   };
 }
 

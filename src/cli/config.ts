@@ -5,6 +5,7 @@ import { ConfigError, loadConfig, printConfig, unknownVariables } from "../confi
 import type { Config } from "../config-schema.ts";
 import { places } from "../places.ts";
 import { findApiProblems, findSinkProblems, loadSettings, type Settings } from "../settings.ts";
+import { shownSink, sinkNotes } from "../sinks/config.ts";
 import { rejectionText } from "../throttle-settings.ts";
 import { flag, isVerbVariable, outputFlag } from "./flags.ts";
 import { printJson, printLines } from "./output.ts";
@@ -35,8 +36,8 @@ function readSettings({ env }: World, given: string | undefined): Settings {
 }
 
 async function check(world: World, { config }: Options): Promise<void> {
-  const { rejected } = readSettings(world, config);
-  const warnings = [...strayVariables(world.env), ...rejected.map(rejectionText)];
+  const { config: read, rejected } = readSettings(world, config);
+  const warnings = [...strayVariables(world.env), ...rejected.map(rejectionText), ...sinkNotes(read.sinks)];
   await printLines(
     world.err,
     warnings.map((warning) => `fovea: ${harmless(warning)}`),
@@ -51,14 +52,16 @@ async function check(world: World, { config }: Options): Promise<void> {
 }
 
 /** JSON has no infinite number: no limit is `any`, as in the file. */
-const withoutInfinity = (config: Config): unknown =>
+const printedJson = (config: Config): unknown =>
   JSON.parse(
-    JSON.stringify(config, (_, value: unknown) => (value === Number.POSITIVE_INFINITY ? "any" : value)),
+    JSON.stringify({ ...config, sinks: config.sinks.map(shownSink) }, (_, value: unknown) =>
+      value === Number.POSITIVE_INFINITY ? "any" : value,
+    ),
   );
 
 async function print(world: World, { config, output }: Options): Promise<void> {
   const { config: inForce } = readSettings(world, config);
-  if (output === "json") await printJson(world.out, withoutInfinity(inForce));
+  if (output === "json") await printJson(world.out, printedJson(inForce));
   else await world.out.write(printConfig(inForce));
 }
 

@@ -82,8 +82,13 @@ export type StoppedStore = {
 
 /** The bound under which all that is in the directory fits. */
 function bytesMaxOf(dataDir: string): number {
-  const sizeOf = (name: string): number =>
-    statSync(join(dataDir, name), { throwIfNoEntry: false })?.size ?? 0;
+  const sizeOf = (name: string): number => {
+    try {
+      return statSync(join(dataDir, name)).size;
+    } catch {
+      return 0; // Whatever else is wrong with it, opening it tells.
+    }
+  };
   return bytesMaxFor(sizeOf("fovea.db") + sizeOf("fovea.db-wal"));
 }
 

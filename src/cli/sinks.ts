@@ -47,6 +47,14 @@ const stateColour = ({ state }: SinkAnswer) => {
   return state === "live" ? "green" : "yellow";
 };
 
+/** Files that were there and gave way: sent, and gone all the same. */
+const removedColumn: Column<SinkAnswer> = {
+  title: "REMOVED",
+  value: ({ files }) => (files === undefined ? "" : `${files.removed} files`),
+  rank: 4,
+  right: true,
+};
+
 const columns: readonly Column<SinkAnswer>[] = [
   { title: "NAME", value: ({ name }) => name, rank: 1, widthMin: 8 },
   { title: "SIGNAL", value: ({ signal }) => signal, rank: 1 },
@@ -57,6 +65,7 @@ const columns: readonly Column<SinkAnswer>[] = [
   { title: "BYTES", value: ({ pending }) => quantity(pending.bytes, "B"), rank: 7, right: true },
   { title: "OLDEST", value: ({ pending }) => agoOf(pending.oldestAgeSeconds), rank: 2, right: true },
   { title: "LOST", value: (sink) => lostOf(sink), rank: 2, right: true },
+  removedColumn,
   {
     title: "BUFFER",
     value: ({ bufferHoursLeft: hours }) => agoOf(hours === undefined ? undefined : hours * 3600),
@@ -74,7 +83,9 @@ async function list(world: World, options: Options): Promise<void> {
   const answer = await clientOf(world, options).get("sinks", known, new URLSearchParams(), world.stop);
   if (options.output === "json") return await printJson(world.out, answer);
   if (answer.sinks.length === 0) return await world.err.write("fovea: no sinks are configured\n");
-  await printLines(world.out, createTable(columns, world.out).lines(answer.sinks));
+  const writes = answer.sinks.some(({ files }) => files !== undefined);
+  const shown = columns.filter((column) => writes || column !== removedColumn);
+  await printLines(world.out, createTable(shown, world.out).lines(answer.sinks));
 }
 
 const letterColumns: readonly Column<DeadLetterAnswer>[] = [

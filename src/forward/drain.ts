@@ -5,6 +5,7 @@ import type { SinkConfig } from "../sinks/schema.ts";
 import type { Outcome, Sink } from "../sinks/sink.ts";
 import type { Batch, BatchQuery } from "../store/sink-batch.ts";
 import type { SinkKey, SinkState, SinkStates } from "../store/sink-states.ts";
+import { wantedText } from "../store/sink-wanted.ts";
 import { type Backoff, createBackoff } from "./backoff.ts";
 import { type Bell, createBell, type Sleep } from "./bell.ts";
 import type { ForwardPhase } from "./facts.ts";
@@ -85,18 +86,23 @@ type Course = DrainOptions & {
 /** Tells the store what became of a batch. */
 function progress(
   course: Course,
-  { generation }: Plan,
+  { generation, range }: Plan,
   batch: Batch,
   settled: Settlement,
   divertTo?: string,
 ): void {
   const { first, last, complete } = batch;
+  const { wanted } = range;
+  const divertWanted =
+    divertTo === undefined ? undefined : wantedText(course.config.filter, course.key.signal);
   for (const lost of settled.deadLetters) course.tally.rejected(lost);
   course.states.progress({
     ...course.key,
     ...{ generation, first, last, complete, counts: withoutZeros(settled.counts) },
     ...(settled.deadLetters.length === 0 ? {} : { deadLetters: settled.deadLetters }),
+    ...(wanted === undefined ? {} : { wanted }),
     ...(divertTo === undefined ? {} : { divertTo }),
+    ...(divertWanted === undefined ? {} : { divertWanted }),
   });
 }
 
@@ -185,8 +191,11 @@ async function send(course: Course, plan: Plan, batch: Made, body: Uint8Array<Ar
 
 /** A batch without a body: filtered, expired, lost; no request is needed. */
 function passOver(course: Course, plan: Plan, batch: Batch): void {
-  // A unit that was begun cannot be handed over whole: some of it was sent.
-  const to = batch.expired > 0 && plan.range.done === 0 ? course.divertTo() : undefined;
+  const { done, wanted } = plan.range;
+  // A unit that was begun cannot be handed over whole: some of it was sent. With a second filter would go what the
+  // first one left out.
+  const whole = done === 0 && wanted === undefined;
+  const to = batch.expired > 0 && whole ? course.divertTo() : undefined;
   course.shares.charge(plan.lane, requestOverheadBytes);
   const settled = settleUnsent(batch, course.now(), to !== undefined);
   progress(course, plan, batch, settled, to);

@@ -2,7 +2,7 @@
 
 import type { Distribution } from "../distribution.ts";
 import type { SinkConfig } from "../sinks/schema.ts";
-import type { Lane } from "../sinks/sink.ts";
+import type { FileFacts, Lane } from "../sinks/sink.ts";
 import type { SinkCounts, SinkKey } from "../store/sink-states.ts";
 
 /**
@@ -58,4 +58,6 @@ export type ForwardFacts = SinkKey & {
   readonly tokenExpiresAt?: number;
   readonly tokenErrors: number;
   readonly clockSkewMs?: number;
+  /** Of the sink, all its signals together; absent where it writes none. */
+  readonly files?: FileFacts;
 };

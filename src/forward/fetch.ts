@@ -3,7 +3,7 @@
 import type { EncoderSpec } from "../sinks/encoder.ts";
 import type { Lane, Sink } from "../sinks/sink.ts";
 import type { Batch, BatchQuery, Ordinals, SinkFilter } from "../store/sink-batch.ts";
-import type { SinkKey } from "../store/sink-states.ts";
+import type { PendingRange, SinkKey } from "../store/sink-states.ts";
 import type { Pace } from "./pace.ts";
 import type { Plan } from "./plan.ts";
 import type { Extent } from "./refusals.ts";
@@ -61,6 +61,9 @@ type Ahead = Ordinals & {
   readonly batch: Promise<Made | undefined>;
 };
 
+const wantedOf = ({ wanted }: PendingRange): Pick<PendingRange, "wanted"> =>
+  wanted === undefined ? {} : { wanted };
+
 const lastOf = ({ range }: Plan): number => range.unitLast ?? range.last;
 
 /** Where the same lane goes on after a batch; undefined when nothing is left in its range. */
@@ -69,11 +72,19 @@ function following({ lane, range, generation }: Plan, batch: Batch): Plan | unde
   if (!complete)
     return { lane, generation, range: { ...range, unitLast: last, done: range.done + doneOf(batch) } };
   if (last >= range.last) return undefined;
-  return { lane, generation, range: { first: last + 1, last: range.last, open: range.open, done: 0 } };
+  const { open } = range;
+  return {
+    lane,
+    generation,
+    range: { first: last + 1, last: range.last, open, done: 0, ...wantedOf(range) },
+  };
 }
 
 const fits = ({ plan, first, done }: Ahead, { range, generation }: Plan): boolean =>
-  plan.generation === generation && first === range.first && done === range.done;
+  plan.generation === generation &&
+  plan.range.wanted === range.wanted &&
+  first === range.first &&
+  done === range.done;
 
 export function createFetcher(options: FetcherOptions): Fetcher {
   const { key, sink, filter, batch: ask, pace, bodyMs, now } = options;
@@ -98,6 +109,7 @@ export function createFetcher(options: FetcherOptions): Fetcher {
       first: plan.range.first,
       last: lastOf(plan),
       done: plan.range.done,
+      ...wantedOf(plan.range),
       ...{ filter, encoder, bytesMax: limit, spanMaxMs },
       ...{ recordsMax: Math.min(recordsMax, recordsLimit), oneSeries },
       ...{ cutoffAt: cutoffOf(plan.lane), now: now() },

@@ -1,7 +1,7 @@
 // All sinks: makes them as the configuration says, replaces and ends them, and tells how they do.
 
 import { errorText } from "../log.ts";
-import { signalsOf } from "../sinks/config.ts";
+import { fedSignals, signalsOf } from "../sinks/config.ts";
 import type { SinkConfig } from "../sinks/schema.ts";
 import type { Signal } from "../sinks/sink.ts";
 import type { SinkDeclaration } from "../store/sink-states.ts";
@@ -44,12 +44,13 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
       diverted: (name) => outlets.find((other) => other.config.name === name)?.ticked(),
     });
   /** Ends those that are gone or changed, and tells the store of all before the new ones begin. */
-  const change = async (wanted: readonly SinkConfig[]): Promise<void> => {
+  const change = async (all: readonly SinkConfig[]): Promise<void> => {
     if (disposed) return;
+    const wanted = all.filter(({ enabled }) => enabled);
     const kept = outlets.filter(({ config }) => wanted.some((given) => Bun.deepEquals(given, config, true)));
     const ended = outlets.filter((outlet) => !kept.includes(outlet));
     await Promise.all(ended.map((outlet) => outlet[Symbol.asyncDispose]()));
-    states.declare(declarationsOf(wanted));
+    states.declare(declarationsOf(wanted, all));
     outlets = wanted.map((config) => {
       const before = outlets.find((outlet) => outlet.config.name === config.name);
       return before !== undefined && kept.includes(before) ? before : make(config, before);
@@ -57,8 +58,7 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
     for (const outlet of outlets) outlet.start();
   };
   const apply = (sinks: readonly SinkConfig[]): Promise<void> => {
-    const wanted = sinks.filter(({ enabled }) => enabled);
-    const done = applied.then(() => change(wanted));
+    const done = applied.then(() => change(sinks));
     // The next change goes on from wherever this one came to; whoever asked for it hears of its failure.
     applied = done.catch((error: unknown) =>
       log.error("the sinks could not be changed", { error: errorText(error) }),
@@ -98,9 +98,13 @@ export function createForwarder(options: ForwarderOptions): Forwarder {
   };
 }
 
-/** A sink that others divert to gets nothing else. */
-const declarationsOf = (sinks: readonly SinkConfig[]): readonly SinkDeclaration[] =>
+/** Those that are off count for what is fed: an operator who turns one off does not ask for a flood at another. */
+const declarationsOf = (
+  sinks: readonly SinkConfig[],
+  all: readonly SinkConfig[],
+): readonly SinkDeclaration[] =>
   sinks.flatMap((config) => {
-    const fed = sinks.some(({ divertTo }) => divertTo === config.name);
-    return signalsOf(config).map((signal) => ({ sink: config.name, signal, start: config.start, fed }));
+    const { name: sink, start } = config;
+    const fed = fedSignals(sink, all);
+    return signalsOf(config).map((signal) => ({ sink, signal, start, fed: fed.has(signal) }));
   });

@@ -1,6 +1,6 @@
 // One sink of the configuration: makes it, again each minute where that fails, and has a drain for each of its signals.
 
-import { errorText, type Log } from "../log.ts";
+import { errorText } from "../log.ts";
 import { signalsOf } from "../sinks/config.ts";
 import type { SinkConfig } from "../sinks/schema.ts";
 import type { Signal, Sink } from "../sinks/sink.ts";
@@ -98,12 +98,22 @@ function factsOf(
   };
 }
 
-async function closeSink(sink: Sink, name: string, log: Log): Promise<void> {
-  try {
-    await sink[Symbol.asyncDispose]();
-  } catch (error) {
-    log.warn("a sink could not be closed", { sink: name, error: errorText(error) });
-  }
+/** A disk that hangs must not hold up the others, nor the stop of the program. */
+const closeMs = 5000;
+
+async function closeSink(sink: Sink, name: string, { log, sleep }: ForwarderOptions): Promise<void> {
+  const closed = new AbortController();
+  const close = async (): Promise<void> => {
+    try {
+      await sink[Symbol.asyncDispose]();
+    } catch (error) {
+      log.warn("a sink could not be closed", { sink: name, error: errorText(error) });
+    }
+    closed.abort();
+  };
+  await Promise.race([close(), sleep(closeMs, closed.signal)]);
+  if (closed.signal.aborted) return;
+  log.warn("a sink does not end, and is left behind; check its disk", { sink: name, afterMs: closeMs });
 }
 
 export function createOutlet(options: OutletOptions): Outlet {
@@ -152,7 +162,7 @@ export function createOutlet(options: OutletOptions): Outlet {
       bell.order();
       await opening;
       await Promise.all(drains().map((drain) => drain.stop()));
-      if (running !== undefined) await closeSink(running.sink, config.name, log);
+      if (running !== undefined) await closeSink(running.sink, config.name, options);
     },
   };
 }

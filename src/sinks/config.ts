@@ -4,7 +4,9 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { unwrapped } from "../config-fields.ts";
 import { printDuration, printShare, printSize } from "../config-units.ts";
+import { wantedBytesMax, wantedText } from "../store/sink-wanted.ts";
 import { type SinkConfig, sinkSchema, sinksMax } from "./schema.ts";
+import { withoutQueryValues } from "./secret-names.ts";
 import type { Signal } from "./sink.ts";
 
 type Tree = Readonly<Record<string, unknown>>;
@@ -27,6 +29,40 @@ export function signalsOf(sink: SinkConfig): readonly Signal[] {
   return sink.type === "loki" ? ["flows"] : sink.signals;
 }
 
+/** Signals of which a sink gets nothing but what others divert to it. */
+export const fedSignals = (name: string, sinks: readonly SinkConfig[]): ReadonlySet<Signal> =>
+  new Set(sinks.filter(({ divertTo }) => divertTo === name).flatMap(signalsOf));
+
+/** What is right, and might surprise all the same: one sentence each. */
+export const sinkNotes = (sinks: readonly SinkConfig[]): readonly string[] =>
+  sinks.flatMap((sink, at) => {
+    const fed = fedSignals(sink.name, sinks);
+    return signalsOf(sink)
+      .filter((signal) => sink.enabled && fed.has(signal))
+      .map((signal) => {
+        const from = sinks.filter(
+          (other) => other.divertTo === sink.name && signalsOf(other).includes(signal),
+        );
+        const names = from.map(({ name, enabled }) => (enabled ? name : `${name} (not enabled)`));
+        return `sinks.${at}: ${sink.name} gets no ${signal} but what is too old for ${names.join(" and ")}`;
+      });
+  });
+
+/** Of filters that may go along to one sink: half of what its state holds, for a change of them to find room. */
+const filterBytesMax = wantedBytesMax / 2;
+
+function filterFault(target: string, sinks: readonly SinkConfig[]): string | undefined {
+  const from = sinks.filter(({ divertTo }) => divertTo === target);
+  const bytesOf = (signal: Signal): number =>
+    [...new Set(from.map(({ filter }) => wantedText(filter, signal)))].reduce(
+      (sum, text = "") => sum + Buffer.byteLength(text),
+      0,
+    );
+  const bytes = Math.max(bytesOf("flows"), bytesOf("metrics"));
+  if (bytes <= filterBytesMax) return undefined;
+  return `"${target}" gets the filter along with the records, at most ${filterBytesMax} bytes of all that divert to it, not ${bytes}; make it shorter`;
+}
+
 /** What is wrong with where a sink diverts to. */
 function divertFault(sink: SinkConfig, sinks: readonly SinkConfig[]): string | undefined {
   const { divertTo } = sink;
@@ -40,7 +76,7 @@ function divertFault(sink: SinkConfig, sinks: readonly SinkConfig[]): string | u
   if (sink.enabled && !target.enabled) return `"${divertTo}" is not enabled`;
   const shared = signalsOf(sink).filter((signal) => signalsOf(target).includes(signal));
   return shared.length > 0
-    ? undefined
+    ? filterFault(divertTo, sinks)
     : `"${divertTo}" takes ${signalsOf(target).join(" and ")}, this sink has ${signalsOf(sink).join(" and ")}`;
 }
 
@@ -104,5 +140,16 @@ function printSink(sink: SinkConfig): Tree {
   return schema === undefined ? sink : { name, type, ...printedSection(schema, sink, "") };
 }
 
-/** In the form in which it may be given again. */
-export const printSinks = (sinks: readonly SinkConfig[]): readonly Tree[] => sinks.map(printSink);
+/** Without what is said in the queries of its URLs, which may be secret. */
+export function shownSink(sink: SinkConfig): SinkConfig {
+  if (sink.type === "file") return sink;
+  const { entra } = sink.auth;
+  const shown = { ...sink, url: withoutQueryValues(sink.url), proxy: withoutQueryValues(sink.proxy) };
+  if (entra?.authorityHost === undefined) return shown;
+  const authorityHost = withoutQueryValues(entra.authorityHost);
+  return { ...shown, auth: { ...sink.auth, entra: { ...entra, authorityHost } } };
+}
+
+/** In the form in which it may be given again, but for values of a query, which are refused until they are written. */
+export const printSinks = (sinks: readonly SinkConfig[]): readonly Tree[] =>
+  sinks.map((sink) => printSink(shownSink(sink)));

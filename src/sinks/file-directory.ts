@@ -29,6 +29,7 @@ export function createFileDirectory({
   packed,
   totalMax,
   isOfDisk,
+  onRemoval,
 }: {
   readonly directory: string;
   readonly names: FileNames;
@@ -36,6 +37,8 @@ export function createFileDirectory({
   readonly totalMax: number;
   /** Whether an error is none of the one file. */
   readonly isOfDisk: (error: unknown) => boolean;
+  /** The first one since the start is removed for its room. */
+  readonly onRemoval: () => void;
 }): FileDirectory {
   const counts = { completed: 0, leftovers: 0, damaged: 0, removed: 0, removedBytes: 0 };
   let numbered = 0;
@@ -68,6 +71,7 @@ export function createFileDirectory({
       let bytes = sizes.reduce((sum, size) => sum + size, 0);
       for (const [index, file] of oldest.entries()) {
         if (bytes <= totalMax && oldest.length - index <= filesMax) break;
+        if (counts.removed === 0) onRemoval();
         await rm(pathOf(directory, file), { force: true });
         await rm(join(directory, sumOf(file.name)), { force: true });
         bytes -= sizes[index] ?? 0;

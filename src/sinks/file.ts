@@ -10,6 +10,7 @@ import { createFileDirectory } from "./file-directory.ts";
 import { createFileLanes, type FileLanes, fileBytesMaxOf, laneOf } from "./file-lanes.ts";
 import { createFileNames } from "./file-names.ts";
 import { AbandonedError } from "./file-part.ts";
+import { turnsIn } from "./file-turns.ts";
 import type { FileSinkConfig } from "./schema.ts";
 import type { Capability, Outcome, Parcel, Sink } from "./sink.ts";
 
@@ -53,56 +54,76 @@ async function store(parcel: Parcel, abort: AbortSignal, lanes: FileLanes, late:
   if (abort.aborted) return late;
   try {
     const open = await lanes.fileFor(parcel);
-    if (!(await open.file.append(parcel.body, () => !abort.aborted))) return late;
-    lanes.appended(lane, parcel);
-    return { kind: "stored", code: "ok" };
+    if (await open.file.append(parcel.body, () => !abort.aborted)) {
+      lanes.appended(lane, parcel);
+      return { kind: "stored", code: "ok" };
+    }
+    // A file that was begun for it alone is none.
+    await lanes.failed(lane, true);
+    return late;
   } catch (error) {
     await lanes.failed(lane, noRoom.test(errorCode(error)));
     return failure(error, lanes.directory);
   }
 }
 
-/** What `work` came to, or that it takes too long: then nothing of it is kept. */
-async function unlessAborted(work: Promise<Outcome>, abort: AbortSignal, late: Outcome): Promise<Outcome> {
+/** What `work` came to, or that it takes too long, which it is told by the signal: then nothing of it is kept. */
+async function within(
+  ms: number,
+  abort: AbortSignal,
+  { work, late, silent }: { work: (abort: AbortSignal) => Promise<Outcome>; late: Outcome; silent: Outcome },
+): Promise<Outcome> {
   const { promise, resolve } = Promise.withResolvers<Outcome>();
-  const onAbort = (): void => resolve(late);
+  const giveUp = new AbortController();
+  const end = (outcome: Outcome): void => {
+    giveUp.abort();
+    resolve(outcome);
+  };
+  const onAbort = (): void => end(late);
+  const timer = setTimeout(() => end(silent), ms);
   abort.addEventListener("abort", onAbort, { once: true });
+  if (abort.aborted) onAbort();
   try {
-    return await Promise.race([work, promise]);
+    return await Promise.race([work(giveUp.signal), promise]);
   } finally {
+    clearTimeout(timer);
     abort.removeEventListener("abort", onAbort);
   }
 }
 
-/** One thing after the other. */
-function createTurns(): <T>(work: () => Promise<T>) => Promise<T> {
-  let turn: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const done = turn.then(work);
-    turn = Promise.allSettled([done]);
-    return done;
-  };
-}
+export type FileSinkOptions = {
+  readonly config: FileSinkConfig;
+  readonly identity: Pick<EncoderSpec, "node" | "cluster" | "version">;
+  readonly now: () => number;
+  /** The oldest complete files begin to give way. */
+  readonly onRemoval?: () => void;
+  /** Of one parcel, milliseconds. */
+  readonly timeoutMs?: number;
+  readonly openLanes?: typeof createFileLanes;
+};
+
+/** A disk that spins up takes some seconds. */
+const answerMs = 30_000;
 
 export function createFileSink({
   config,
   identity,
   now,
-}: {
-  readonly config: FileSinkConfig;
-  readonly identity: Pick<EncoderSpec, "node" | "cluster" | "version">;
-  readonly now: () => number;
-}): Sink {
+  onRemoval = () => {},
+  timeoutMs = answerMs,
+  openLanes = createFileLanes,
+}: FileSinkOptions): Sink {
   const { compress, externalLabels, signals, totalMax } = config;
   const capability = capabilityOf(config);
-  const exclusive = createTurns();
+  const { exclusive, idle } = turnsIn(config.directory);
   const names = createFileNames({ directory: config.directory, node: identity.node, compress });
   const isOfDisk = (error: unknown): boolean => errorCode(error) in diskErrors;
   const directory = createFileDirectory({
-    ...{ directory: config.directory, names, packed: compress, totalMax, isOfDisk },
+    ...{ directory: config.directory, names, packed: compress, totalMax, isOfDisk, onRemoval },
   });
-  const lanes = createFileLanes({ config, directory, now, exclusive });
+  const lanes = openLanes({ config, directory, now, exclusive });
   const late = again(`${config.directory} did not take the data in time`);
+  const silent = again(`${config.directory} did not answer within ${timeoutMs / 1000} s; check its disk`);
   let closed = false;
   const tidyFirst = async (): Promise<void> => {
     try {
@@ -120,8 +141,12 @@ export function createFileSink({
       if (closed) return again(`${config.directory} is closed: Fovea stops`);
       // Nothing but ends of series, which the text has no line for.
       if (parcel.body.length === 0) return { kind: "stored", code: "ok" };
-      const work = exclusive(() => store(parcel, abort, lanes, late));
-      return await unlessAborted(work, abort, late);
+      const work = async (giveUp: AbortSignal): Promise<Outcome> => {
+        // Behind a disk that hangs no parcels pile up.
+        await idle();
+        return giveUp.aborted || closed ? late : await exclusive(() => store(parcel, giveUp, lanes, late));
+      };
+      return await within(timeoutMs, abort, { work, late, silent });
     },
     facts: () => ({ target: config.directory, tokenErrors: 0, files: { ...directory.counts } }),
     async [Symbol.asyncDispose]() {

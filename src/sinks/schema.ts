@@ -21,6 +21,7 @@ import {
 import { parseDuration, printDuration, printShare } from "../config-units.ts";
 import { excludeRuleSchema, filterRuleSchema, rulesMax } from "../filter-rules.ts";
 import { parseWindow } from "../forward/window.ts";
+import { hasHiddenValue, secretWord } from "./secret-names.ts";
 
 export const sinksMax = 16;
 const listMax = 256;
@@ -44,7 +45,16 @@ function urlFault(given: string): string | undefined {
     return /^[a-z][a-z0-9+.-]*:\/\//i.test(given)
       ? `has the scheme ${protocol.slice(0, -1)}; a sink's URL is http or https`
       : "has no scheme; write https://host/path";
-  return parsed.hash === "" ? undefined : "has a fragment (#...), which no server ever sees";
+  if (parsed.hash !== "") return "has a fragment (#...), which no server ever sees";
+  return queryFault(parsed);
+}
+
+function queryFault({ href, searchParams }: URL): string | undefined {
+  if (hasHiddenValue(href)) return "was printed without what its query says; write the values again";
+  // The word alone is quoted: what has no value may be a secret itself.
+  const word = [...searchParams.keys()].map(secretWord).find((found) => found !== undefined);
+  if (word === undefined) return undefined;
+  return `has "${word}" in its query, which sounds like a secret; it belongs into a file: auth.apiKey has header and keyFile`;
 }
 
 /** A password may hold slashes as well; whatever stands before the last @ may be one, and a query may hold a token. */
@@ -137,9 +147,6 @@ const labelNames = z
 const reserved =
   /^(authorization|proxy-authorization|cookie|host|content-(type|encoding|length)|transfer-encoding|connection|user-agent|x-prometheus-remote-write-version)$/i;
 
-// What a header with a secret is called: its value would stand in the configuration.
-const secretive = /(^|-)(api-?key|key|token|secret|password|signature)$/i;
-
 const headerName = z
   .string("is the name of a header")
   .regex(/^[A-Za-z0-9-]{1,128}$/, "is no name of a header")
@@ -148,7 +155,7 @@ const headerName = z
 const headers = z
   .record(
     headerName.refine(
-      (given) => !secretive.test(given),
+      (given) => secretWord(given) === undefined,
       "sounds like a secret, which belongs into a file: auth.apiKey has header and keyFile",
     ),
     z.string("is the value of a header, as text").regex(/^[\x20-\x7e]{0,1024}$/, "is no value of a header"),
@@ -194,7 +201,10 @@ const common = {
     recordsMax: amount({ default: 0, min: 0, max: 100_000 }),
     bytesMax: bytes({ default: "0B", min: 0, max: 64 * mib }),
   }).prefault({}),
-  /** Where records go that are too old for this receiver: the name of another sink, which then gets nothing else. */
+  /**
+   * Where records go that are too old for this receiver: the name of another sink, which then gets nothing else of the
+   * signals that this one has.
+   */
   divertTo: name.optional(),
   start: choice(["oldest", "newest"], "oldest"),
 };

@@ -1,6 +1,7 @@
 // One HTTP request over the TLS and the proxy of a sink, its answer read with a bound and within a time.
 
 import type { Env } from "../config.ts";
+import { plainBody } from "./content-coding.ts";
 import { ProxyError, type ProxySetting, proxyFor } from "./proxy.ts";
 import { reasonOf } from "./secret-file.ts";
 import { TlsFileError, type TlsSettings } from "./tls-files.ts";
@@ -87,6 +88,9 @@ async function readBody(response: Response, signal: AbortSignal): Promise<Uint8A
 const proxyOption = (proxy: string | undefined): Bun.FetchProxyOption =>
   proxy === undefined ? false : { url: proxy, respectNoProxy: false };
 
+/** Bun unpacks an answer before it can be bounded, whatever was asked for. Its types do not know that it need not. */
+const fixed = { redirect: "manual", decompress: false } as const;
+
 /** No file is read for a request without TLS. */
 const plain: TlsSettings = {};
 
@@ -124,13 +128,13 @@ export function openTransport(options: {
     try {
       const proxy = proxyFor(options.proxy, options.env, url);
       if (proxy !== undefined) through = ` through the proxy ${new URL(proxy).host}`;
-      const request = { method, headers, signal, redirect: "manual", proxy: proxyOption(proxy) } as const;
+      const request = { method, headers, signal, ...fixed, proxy: proxyOption(proxy) };
       const sent = sessionFor(url).fetch(url, body === undefined ? request : { ...request, body });
       const response = await until(signal, sent);
       return {
         status: response.status,
         headers: response.headers,
-        body: await readBody(response, signal),
+        body: await plainBody(await readBody(response, signal), response.headers, bodyBytesMax),
       };
     } catch (error) {
       if (signal.aborted) throw signal.reason;

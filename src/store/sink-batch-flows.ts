@@ -5,7 +5,7 @@ import type { FilterRules } from "../filter-rules.ts";
 import { EncodeError, type Encoders, type FlowEncoder } from "../sinks/encoder.ts";
 import type { Reader } from "./query.ts";
 import { columns, decodeRow, type RawRow, type StoredFlow } from "./rows.ts";
-import type { Batch, BatchQuery } from "./sink-batch.ts";
+import type { Batch, FilteredQuery } from "./sink-batch.ts";
 import { batchOf, countRecord, createTally, type Tally } from "./sink-batch-body.ts";
 
 /** Rows that one call looks at, and how long it goes on to further ones: most may be filtered. */
@@ -29,8 +29,8 @@ function filterOf({ include, exclude }: FilterRules): Filter {
 }
 
 type Filling = {
-  readonly query: BatchQuery;
-  readonly passes: Filter;
+  readonly query: FilteredQuery;
+  readonly filters: readonly Filter[];
   readonly tally: Tally;
   encoder(): FlowEncoder;
   readonly idOf: (seq: number) => string;
@@ -38,7 +38,7 @@ type Filling = {
 
 export function readFlowBatch(
   reader: Reader,
-  query: BatchQuery,
+  query: FilteredQuery,
   make: NonNullable<Encoders["flows"]>,
 ): Batch {
   const { first, last, bytesMax, now, generation } = query;
@@ -50,7 +50,7 @@ export function readFlowBatch(
     return encoder;
   };
   const filling: Filling = {
-    ...{ query, tally, passes: filterOf(query.filter), encoder: made },
+    ...{ query, tally, filters: query.filters.map(filterOf), encoder: made },
     idOf: (seq) => prefix + seq.toString(36),
   };
   const next = fill(reader, filling, { first, last });
@@ -87,8 +87,8 @@ function fill(reader: Reader, filling: Filling, { first, last }: { first: number
 
 /** False where the batch ends before this row. */
 function take(filling: Filling, flow: StoredFlow): boolean {
-  const { query, passes, tally } = filling;
-  if (passes(flow) !== undefined) {
+  const { query, filters, tally } = filling;
+  if (filters.some((passes) => passes(flow) !== undefined)) {
     tally.filtered++;
     return true;
   }

@@ -7,7 +7,7 @@ import type { Column } from "./sample-codec.ts";
 import type { Piece } from "./sample-piece.ts";
 import type { Labels } from "./sample-series.ts";
 import { findUnit, type Unit } from "./sample-unit.ts";
-import type { Batch, BatchQuery } from "./sink-batch.ts";
+import type { Batch, FilteredQuery } from "./sink-batch.ts";
 import {
   batchOf,
   countMarker,
@@ -20,7 +20,7 @@ import {
 
 export function readSampleBatch(
   reader: Reader,
-  query: BatchQuery,
+  query: FilteredQuery,
   make: NonNullable<Encoders["metrics"]>,
 ): Batch {
   // One transaction: a block that is made between two lookups would be in neither or both.
@@ -38,7 +38,7 @@ export function readSampleBatch(
 
 type Reading = {
   readonly reader: Reader;
-  readonly query: BatchQuery;
+  readonly query: FilteredQuery;
   readonly make: NonNullable<Encoders["metrics"]>;
   readonly unit: Unit;
 };
@@ -69,7 +69,7 @@ function placeOf({ starts, ids }: Unit, done: number): { readonly index: number;
 
 /** Counts a unit that has expired as a whole. */
 function skip({ reader, query, unit }: Reading, tally: Tally): true {
-  const wants = nameTest(query.filter.metrics);
+  const wants = wantsOf(query);
   const { index: start, own } = placeOf(unit, query.done);
   for (let index = start; index < unit.ids.length; index++) {
     const samples = samplesOf(unit, index) - (index === start ? own : 0);
@@ -87,7 +87,7 @@ const samplesOf = ({ starts }: Unit, index: number): number =>
 /** Whether it came to the end of the unit. */
 function walk({ reader, query, unit }: Reading, body: Body): boolean {
   const { tally } = body;
-  const wants = nameTest(query.filter.metrics);
+  const wants = wantsOf(query);
   const place = query.done === 0 ? { index: 0, own: 0 } : placeOf(unit, query.done);
   for (let { index, own } = place; index < unit.ids.length; index++, own = 0) {
     if (query.oneSeries === true && tally.records > 0) return false;
@@ -215,6 +215,11 @@ function seriesOf(reader: Reader, { names }: Piece, id: number): EncodedSeries |
 const testedMax = 8192;
 const testsMax = 64;
 const tests = new Map<string, (name: string) => boolean>();
+
+function wantsOf({ filters }: FilteredQuery): (name: string) => boolean {
+  const wanted = filters.map(({ metrics }) => nameTest(metrics));
+  return (name) => wanted.every((wants) => wants(name));
+}
 
 /** Whether one of the patterns stands for the name; without any, all do. */
 function nameTest(globs: readonly string[]): (name: string) => boolean {

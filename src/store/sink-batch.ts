@@ -9,6 +9,7 @@ import type { Reader } from "./query.ts";
 import { batchOf, createTally } from "./sink-batch-body.ts";
 import { readFlowBatch } from "./sink-batch-flows.ts";
 import { readSampleBatch } from "./sink-batch-samples.ts";
+import { readWanted } from "./sink-wanted.ts";
 
 /**
  * Records are numbered from 1 in the order in which they were stored: rows by their seq, samples by how many were
@@ -32,6 +33,8 @@ export type BatchQuery = Ordinals & {
    */
   readonly done: number;
   readonly filter: SinkFilter;
+  /** Of records that another sink handed over: its filter as text. Only what passes both is wanted. */
+  readonly wanted?: string;
   readonly encoder: EncoderSpec;
   /** Records of one body, bytes of it before compression, and the span of their times. */
   readonly recordsMax: number;
@@ -43,6 +46,9 @@ export type BatchQuery = Ordinals & {
   readonly cutoffAt: number;
   readonly now: number;
 };
+
+/** With all filters that a record must pass. */
+export type FilteredQuery = BatchQuery & { readonly filters: readonly SinkFilter[] };
 
 /**
  * `records + filtered + expired + missing + rejected` is how many ordinals this batch is done with. For flows that is
@@ -78,12 +84,17 @@ type EncoderTable = Readonly<Partial<Record<EncoderSpec["format"], Encoders>>>;
 export function readBatch(reader: Reader, query: BatchQuery, encoders: EncoderTable = allEncoders): Batch {
   const { signal, generation, first, last } = query;
   check(query);
+  const handed = query.wanted === undefined ? undefined : readWanted(query.wanted);
+  if (query.wanted !== undefined && handed === undefined)
+    throw new StoreQueryError("wanted", "wanted: the filter that goes with the range cannot be read.");
+  const filters = handed === undefined ? [query.filter] : [query.filter, handed];
   if (generation !== reader.generation)
     return { ...batchOf({ first, last, complete: true }, createTally()), stale: true };
   const { format } = query.encoder;
   const { flows, metrics } = encoders[format] ?? {};
-  if (signal === "flows" && flows !== undefined) return readFlowBatch(reader, query, flows);
-  if (signal === "metrics" && metrics !== undefined) return readSampleBatch(reader, query, metrics);
+  if (signal === "flows" && flows !== undefined) return readFlowBatch(reader, { ...query, filters }, flows);
+  if (signal === "metrics" && metrics !== undefined)
+    return readSampleBatch(reader, { ...query, filters }, metrics);
   throw new StoreQueryError("encoder", `encoder: the format ${format} has no place for ${signal}.`);
 }
 

@@ -2,8 +2,18 @@
 
 import { z } from "zod";
 import type { Ordinals } from "./sink-batch.ts";
-import { closed, grown, openRange, pendingIn, type Ranges, rangesMax, without } from "./sink-ranges.ts";
+import {
+  closed,
+  grown,
+  openRange,
+  pendingIn,
+  type Ranges,
+  rangesMax,
+  wantedIn,
+  without,
+} from "./sink-ranges.ts";
 import type { PendingRange, SinkCounts, SinkDeclaration, SinkKey } from "./sink-states.ts";
+import { readWanted } from "./sink-wanted.ts";
 
 /** What a file holds of a signal, and what retention took from it so far. */
 export type SignalView = {
@@ -133,7 +143,10 @@ const written = z.object({
   paused: z.boolean(),
   /** Where the open range begins, and what is done of the unit there. */
   open: z.union([z.tuple([count]), z.tuple([count, count, count])]).optional(),
-  ranges: z.array(z.union([z.tuple([count, count]), z.tuple([count, count, count, count])])).max(rangesMax),
+  /** Filters that go with ranges. */
+  wanted: z.array(z.string()).max(rangesMax).default([]),
+  /** First and last; where a unit was begun its end and what is done of it; and the place of a filter. */
+  ranges: z.array(z.array(count).min(2).max(5)).max(rangesMax),
   counts: z.record(z.string().max(nameLengthMax), count),
   offered: count,
   head: count,
@@ -145,12 +158,15 @@ export function recordText(record: SinkRecord, at: number): string {
   const { generation, paused, ranges, counts, offered, head, marks } = record;
   const unit = ({ unitLast, done }: PendingRange) => (unitLast === undefined ? [] : [unitLast, done]);
   const open = ranges.at(-1);
+  const all = wantedIn(ranges);
+  const place = ({ wanted }: PendingRange) => (wanted === undefined ? [] : [all.indexOf(wanted)]);
   const ended = ranges
     .filter((range) => !range.open)
-    .map((range) => [range.first, range.last, ...unit(range)]);
+    .map((range) => [range.first, range.last, ...unit(range), ...place(range)]);
   return JSON.stringify({
     ...{ generation, paused },
     ...(open?.open === true ? { open: [open.first, ...unit(open)] } : {}),
+    ...(all.length === 0 ? {} : { wanted: all }),
     ...{ ranges: ended, counts, offered, head },
     marks: [marks.oldest, marks.age, marks.size],
     used: Math.max(0, at),
@@ -164,9 +180,15 @@ export function readRecord(
 ): { readonly record: SinkRecord; readonly used: number } | undefined {
   const parsed = written.safeParse(jsonOf(text));
   if (!parsed.success) return undefined;
-  const { open, ranges: ended, marks, used, ...plain } = parsed.data;
+  const { open, ranges: ended, wanted, marks, used, ...plain } = parsed.data;
+  if (wanted.some((filter) => readWanted(filter) === undefined)) return undefined;
   const [oldest, age, size] = marks;
-  const ranges = ended.map(([first, last, ...unit]) => readRange(first, last, false, unit));
+  const ranges: PendingRange[] = [];
+  for (const one of ended) {
+    const range = readEnded(one, wanted);
+    if (range === undefined) return undefined;
+    ranges.push(range);
+  }
   if (open !== undefined) {
     const [first, ...unit] = open;
     ranges.push(readRange(first, plain.head, true, unit));
@@ -184,9 +206,17 @@ function readRange(
   return { first, last, open, done, ...(unitLast === undefined ? {} : { unitLast }) };
 }
 
+/** Undefined where it names no filter that is there. An odd number of them has one. */
+function readEnded(numbers: readonly number[], filters: readonly string[]): PendingRange | undefined {
+  const [first = 0, last = 0, ...unit] = numbers;
+  if (numbers.length % 2 === 0) return readRange(first, last, false, unit);
+  const wanted = filters[unit.pop() ?? 0];
+  return wanted === undefined ? undefined : { ...readRange(first, last, false, unit), wanted };
+}
+
 function addsUp({ ranges, counts, offered, head }: SinkRecord): boolean {
-  const rises = ranges.every(({ first, last, open }, index) => {
-    const next = ranges[index + 1];
+  const rises = ranges.every(({ first, last, open, wanted }, index) => {
+    const next = ranges.slice(index + 1).find((range) => range.wanted === wanted);
     return first <= last + (open ? 1 : 0) && last <= head && (next === undefined || last < next.first);
   });
   const whole = ranges.every(

@@ -57,6 +57,11 @@ export type PendingRange = Ordinals & {
   /** Of a unit of metrics that was begun: it ends at `unitLast`, and `done` of its records are done. */
   readonly unitLast?: number;
   readonly done: number;
+  /**
+   * Of what another sink handed over: its filter as text, and what that left out is filtered here as well. Ranges with
+   * different ones may overlap.
+   */
+  readonly wanted?: string;
 };
 
 export type SinkState = SinkKey & {
@@ -77,12 +82,16 @@ export type Progress = SinkKey &
     readonly generation: number;
     /** False: more of the same unit follows, and the range keeps its first. */
     readonly complete: boolean;
+    /** That of the range that the ordinals were read from. */
+    readonly wanted?: string;
     readonly counts: SinkCounts;
     /**
      * The ordinals are handed over to this sink instead (the same signal), with what is left of a unit that was begun:
-     * all of them count as `diverted`, whatever `counts` says.
+     * all of them but those that `counts` has as filtered count as `diverted`.
      */
     readonly divertTo?: string;
+    /** The filter that goes with them: samples of a unit cannot be handed over one by one. */
+    readonly divertWanted?: string;
     readonly deadLetters?: readonly NewDeadLetter[];
   };
 
@@ -230,7 +239,7 @@ const actionsOn = (book: Book): Actions => ({
 });
 
 function settleProgress(book: Book, progress: Progress): void {
-  const { sink, signal, divertTo, counts, deadLetters = [] } = progress;
+  const { sink, signal, divertTo, divertWanted, counts, deadLetters = [] } = progress;
   const record = recordOf(book, progress);
   if (record === undefined || record.generation !== progress.generation) return;
   const target =
@@ -239,19 +248,29 @@ function settleProgress(book: Book, progress: Progress): void {
   const { ranges, taken, pieces } = cut;
   // Only what is cut out of the midst of a range can be too much, which nobody asks for.
   if (taken === 0 || (ranges.length > rangesMax && ranges.length > record.ranges.length)) return;
-  const own = target === undefined ? fitted(counts, taken) : { diverted: taken };
+  const own = target === undefined ? fitted(counts, taken) : divertedOf(counts, taken);
   change(book, record, { ranges, counts: plus(record.counts, own) });
-  if (target !== undefined) feed(book, target, pieces);
+  if (target !== undefined) feed(book, target, withWanted(pieces, divertWanted));
   book.letters.add(progress, deadLetters);
 }
 
-function takenBy({ ranges }: SinkRecord, { first, last, complete, counts }: Progress, whole: boolean): Taken {
-  if (complete || whole) return without(ranges, { first, last });
+function takenBy({ ranges }: SinkRecord, progress: Progress, whole: boolean): Taken {
+  const { first, last, wanted, complete, counts } = progress;
+  const isMeant = (range: PendingRange): boolean => range.wanted === wanted;
+  if (complete || whole) return without(ranges, { first, last }, isMeant);
   const records = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  return begun(ranges, { first, last }, records);
+  return begun(ranges, { first, last }, records, isMeant);
 }
 
-/** What found no place among too many ranges is counted. */
+function divertedOf({ filtered: told = 0 }: SinkCounts, taken: number): SinkCounts {
+  const filtered = Math.min(told, taken);
+  return { filtered, diverted: taken - filtered };
+}
+
+const withWanted = (pieces: Taken["pieces"], wanted: string | undefined): Taken["pieces"] =>
+  wanted === undefined ? pieces : pieces.map((piece) => ({ ...piece, wanted }));
+
+/** What found no place among too many ranges, or with too much of filters, is counted. */
 function feed(book: Book, target: SinkRecord, pieces: Taken["pieces"]): void {
   const { ranges, placed, left } = added(target.ranges, pieces);
   const counts = plus(target.counts, { "evicted.ranges": left });
