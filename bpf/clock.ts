@@ -14,7 +14,7 @@ export type KernelClock = {
   nowNs(): number;
   /** The low 32 bits of jiffies at or before the last refresh, as monotonic nanoseconds. */
   jiffiesToNs(jiffies: number): number;
-  /** The same for the low 16 bits. */
+  /** The same for the low 16 bits, of a time that is at the most 62,768 jiffies old. */
   shortJiffiesToNs(jiffies: number): number;
   /** Monotonic nanoseconds as epoch milliseconds. */
   toEpochMs(ns: number): number;
@@ -28,13 +28,25 @@ export function jiffyNs(jiffies: number, ns: number): number {
   );
 }
 
+/**
+ * Of the 65.5 s that 16 bits tell apart at 1000 Hz, the longest tick takes 60. One half of the rest is for a tick that is
+ * late, the other for what happens between a reading of the clocks and the swap of the halves.
+ */
+const SHORT_JIFFIES_MAX = (60_000 + 0x10000) / 2;
+
+/** How many jiffies before a reading a time was, of which 16 bits are known; negative when it was after it. */
+export function shortJiffiesBefore(now: number, jiffies: number): number {
+  const distance = (now - jiffies) & 0xffff;
+  return distance > SHORT_JIFFIES_MAX ? distance - 0x10000 : distance;
+}
+
 /** Needs CAP_BPF and CAP_PERFMON. */
 export const openClockObject = (libbpf: Libbpf, bytes: Uint8Array): KernelObject =>
   openKernelObject({ libbpf, name: "clock", bytes, mapEntries: {} });
 
 export function createKernelClock(options: {
-  libbpf: Libbpf;
-  object: KernelObject;
+  libbpf: Pick<Libbpf, "testRun">;
+  object: Pick<KernelObject, "programFd" | "mapArray">;
   now: () => number;
 }): KernelClock {
   const { libbpf, object } = options;
@@ -55,11 +67,11 @@ export function createKernelClock(options: {
       last = read();
       wallOffsetMs = options.now() - last.ns / 1e6;
       const ns = last.ns - first.ns;
-      if (ns > 5e8 && ns < 60e9) perJiffy = jiffyNs((last.jiffies - first.jiffies) >>> 0, ns);
+      if (ns > 5e8 && ns < 3600e9) perJiffy = jiffyNs((last.jiffies - first.jiffies) >>> 0, ns);
     },
     nowNs: () => last.ns,
     jiffiesToNs: (jiffies) => nsBefore((last.jiffies - jiffies) | 0),
-    shortJiffiesToNs: (jiffies) => nsBefore(((last.jiffies - jiffies) << 16) >> 16),
+    shortJiffiesToNs: (jiffies) => nsBefore(shortJiffiesBefore(last.jiffies, jiffies)),
     toEpochMs: (ns) => Math.round(wallOffsetMs + ns / 1e6),
   };
 }

@@ -58,7 +58,7 @@ struct drop_record {
 	__u8 _pad;
 	__u32 reason; // the running kernel's enum skb_drop_reason, subsystem in the high half
 	__u32 ifindex; // last device, 0 when it had none
-	__u16 first_jiffies; // low 16 bits: 65 s at 1000 Hz, longer than any half lives
+	__u16 first_jiffies; // low 16 bits: 65 s at 1000 Hz; the longest tick is 60 s
 	__u16 last_jiffies;
 	__u32 packets;
 	__u64 bytes;

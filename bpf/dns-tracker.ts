@@ -45,6 +45,24 @@ function createLatency() {
   };
 }
 
+/** What answers said, until it is handed over; what comes when `max` wait is left out. */
+function createAnswers(max: number) {
+  let answers: DnsAnswer[] = [];
+  return {
+    keep(message: DnsMessage): void {
+      for (const { address, ttlSeconds } of message.answers) {
+        if (answers.length >= max) return;
+        answers.push({ name: message.name, address: addressText(address), ttlSeconds });
+      }
+    },
+    take(): readonly DnsAnswer[] {
+      const taken = answers;
+      answers = [];
+      return taken;
+    },
+  };
+}
+
 /**
  * The address of neither end is part of a message's name here: it changes on the way when the message is translated,
  * which client port, id and question do not. `pendingMax` bounds queries and responses that are remembered.
@@ -55,8 +73,9 @@ export function createDnsTracker(options: { pendingMax: number; answersMax: numb
   const seenQueries = new Map<string, Seen>();
   const seenResponses = new Map<string, Seen>();
   const latency = createLatency();
-  let answers: DnsAnswer[] = [];
+  const answers = createAnswers(options.answersMax);
   let unanswered = 0;
+  let unsolicited = 0;
 
   function forget(seen: Map<string, Seen>, beforeNs: number): void {
     for (const [key, entry] of seen) {
@@ -77,13 +96,6 @@ export function createDnsTracker(options: { pendingMax: number; answersMax: numb
     return true;
   }
 
-  function keepAnswers({ message }: DnsSight): void {
-    for (const { address, ttlSeconds } of message.answers) {
-      if (answers.length >= options.answersMax) return;
-      answers.push({ name: message.name, address: addressText(address), ttlSeconds });
-    }
-  }
-
   return {
     see(sight: DnsSight): void {
       const { message, clientPort } = sight;
@@ -94,10 +106,13 @@ export function createDnsTracker(options: { pendingMax: number; answersMax: numb
       }
       if (!isNew(seenResponses, key, sight)) return;
       increment(responses, `${message.type} ${message.code}`);
-      keepAnswers(sight);
       const query = seenQueries.get(key);
-      if (query === undefined || query.answered || query.timeNs > sight.timeNs) return;
+      if (query === undefined || query.answered || query.timeNs > sight.timeNs) {
+        unsolicited++;
+        return; // Anybody can send one: a name in it would be whatever the sender likes.
+      }
       query.answered = true;
+      answers.keep(message);
       latency.observe((sight.timeNs - query.timeNs) / 1e9);
     },
     totals(nowNs: number, lost: number): DnsTotals {
@@ -111,14 +126,11 @@ export function createDnsTracker(options: { pendingMax: number; answersMax: numb
         }),
         latency: latency.totals(),
         unanswered,
+        unsolicited,
         lost,
       };
     },
     /** Answers since the last call. */
-    takeAnswers(): readonly DnsAnswer[] {
-      const taken = answers;
-      answers = [];
-      return taken;
-    },
+    takeAnswers: answers.take,
   };
 }

@@ -156,9 +156,12 @@ static __always_inline struct flow_record *find(struct place *place, const struc
 			goto fresh;
 		}
 	}
-	__u32 way = set->victim & 15;
-	if (way > 14)
+	__u64 way = set->victim;
+	// Between the two, the compiler makes of the bound a comparison from which verifiers before 6.8 learn nothing.
+	barrier_var(way);
+	if (way >= TABLE_WAYS)
 		way = 0;
+	barrier_var(way);
 	set->victim = way + 1;
 	record = &set->slots[way];
 	if (spills_victim)

@@ -44,15 +44,25 @@ export function countFlags(
   };
 }
 
-/** Sum over the CPUs of one 64-bit word of each CPU's totals. */
-function sumWord(words: BigUint64Array, cpus: number, cpuWords: number, word: number): number {
-  let sum = 0;
-  for (let cpu = 0; cpu < cpus; cpu++) sum += Number(words[cpu * cpuWords + word] ?? 0n);
-  return sum;
+/**
+ * Each 64-bit word of the totals, summed over the CPUs. There may be hundreds of CPUs, and most words of most of them are
+ * 0: a BigInt, which is dear, is made of the others alone. It is read whole, as the kernel goes on counting meanwhile; for
+ * the same reason the low half is looked at first, since a count that passes 2^32 just then has its high half set before.
+ */
+function sumCpus(words: BigUint64Array, cpus: number, cpuWords: number): Float64Array {
+  const sums = new Float64Array(cpuWords);
+  const halves = new Uint32Array(words.buffer, words.byteOffset, cpus * cpuWords * 2);
+  for (let cpu = 0, at = 0; cpu < cpus; cpu++)
+    for (let word = 0; word < cpuWords; word++, at++) {
+      if (halves[2 * at] === 0 && halves[2 * at + 1] === 0) continue;
+      sums[word] = (sums[word] ?? 0) + Number(words[at] ?? 0n);
+    }
+  return sums;
 }
 
 export function readTotals(words: BigUint64Array, cpus: number, uplinks: readonly string[]): Totals {
-  const sum = (word: number): number => sumWord(words, cpus, layout.size / 8, word);
+  const sums = sumCpus(words, cpus, layout.size / 8);
+  const sum = (word: number): number => sums[word] ?? 0;
   const forward = (direction: number): PacketCount => ({
     packets: sum(layout.forward / 8 + direction * 2),
     bytes: sum(layout.forward / 8 + direction * 2 + 1),
@@ -70,14 +80,15 @@ const reasonOf = (index: number): number => ((index >>> 8) << 16) | (index & 0xf
 
 export function readDropTotals(words: BigUint64Array, cpus: number, reasons: DropReasons): DropTotal[] {
   const found: DropTotal[] = [];
+  const sums = sumCpus(words, cpus, dropTotals.size / 8);
   for (let index = 0; index < 2 * limits.DROP_REASONS; index++) {
-    const packets = sumWord(words, cpus, dropTotals.size / 8, index * 2);
+    const packets = sums[index * 2] ?? 0;
     if (packets === 0) continue;
     found.push({
       reason: reasons.name(reasonOf(index % limits.DROP_REASONS)),
       direction: index < limits.DROP_REASONS ? "ingress" : "egress",
       packets,
-      bytes: sumWord(words, cpus, dropTotals.size / 8, index * 2 + 1),
+      bytes: sums[index * 2 + 1] ?? 0,
     });
   }
   return found;

@@ -43,6 +43,7 @@ need_root() {
 there() {
   case $1 in
     /*) [ -e "$1" ] ;;
+    */*) [ -e "$tools/$1" ] ;;
     bpftool) bpftool version >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
   esac
@@ -74,25 +75,38 @@ with_lists() {
   "$@" || fail "failed: $*"
 }
 
+need_lists() {
+  if ! ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then apt update || fail "apt-get update failed"; fi
+}
+
+offered() { LC_ALL=C apt-cache policy "$1" | grep -q 'Candidate: [^(]'; }
+
 # a|b: the first that this distribution has.
 existing() {
   for choice in "$@"; do
     for name in $(echo "$choice" | tr '|' ' '); do
-      if LC_ALL=C apt-cache policy "$name" | grep -q 'Candidate: [^(]'; then break; fi
+      if offered "$name"; then break; fi
     done
     echo "$name"
   done
 }
 
+# unpack NAME [PACKAGE]
 unpack() {
   target=$tools/$1
   scratch=$(mktemp -d) # apt gives downloads to a user of its own, who may be unable to enter the checkout.
   rm -rf "$target" "$target.part"
-  (cd "$scratch" && apt -o APT::Sandbox::User=root download "$1") &&
+  (cd "$scratch" && apt -o APT::Sandbox::User=root download "${2:-$1}") &&
     dpkg-deb -x "$scratch"/*.deb "$target.part" &&
     mv "$target.part" "$target"
   rm -rf "$scratch"
   [ -d "$target" ]
+}
+
+# A kernel's name without a version is a package that depends on the newest one and holds nothing itself.
+unpack_kernel() {
+  package=$(LC_ALL=C apt-cache depends "$1" | sed -n '/Depends: /{s/.*Depends: *//p;q;}')
+  [ -n "$package" ] && unpack "$1" "$package"
 }
 
 names() { tr '\n' ' ' | sed 's/ $//'; }
@@ -107,7 +121,7 @@ install_packages() {
     fail "not a Debian or Ubuntu: install what your distribution calls $all and run this again"
   fi
   if [ "$(id -u)" != 0 ]; then need_root "installing $all"; fi
-  if ! ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then apt update || fail "apt-get update failed"; fi
+  need_lists
   install=$(existing $install | names)
   unpack=$(existing $unpack | sort -u | names)
   say "installing packages of this distribution, a minute or two: $install $unpack"
@@ -116,6 +130,17 @@ install_packages() {
   find_programs
   left=$({ missing install; missing unpack; } | names)
   if [ -n "$left" ]; then fail "installed, but what shows them is not there: $left (see packaging/packages.txt)"; fi
+}
+
+# Kernels that a test boots in an emulator. Where there is none by that name, the test says so and goes without.
+unpack_kernels() {
+  if [ "$(uname -m)" != x86_64 ] || ! command -v apt-get >/dev/null; then return; fi
+  for name in $(missing kernel); do
+    need_lists
+    if ! offered "$name"; then continue; fi
+    say "unpacking $name, which a test boots in an emulator"
+    with_lists unpack_kernel "$name"
+  done
 }
 
 # fetch NAME DIRECTORY: a package of npm that holds one program of Bun, its content checked against bun.lock.
@@ -175,6 +200,7 @@ case $verb in
 esac
 find_programs
 install_packages
+unpack_kernels
 install_modules
 case $verb in
   build | test | bench) fetch_bun_windows ;;

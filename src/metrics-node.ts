@@ -158,6 +158,14 @@ const dnsRows: readonly MetricRow[] = [
     },
   }),
   counter({
+    name: "fovea_dns_unsolicited_total",
+    help: "DNS responses that no query waited for; no name is learnt from them.",
+    labels: [],
+    *read({ node }) {
+      if (node.state.dns !== undefined) yield [{}, node.state.dns.unsolicited];
+    },
+  }),
+  counter({
     name: "fovea_dns_lost_total",
     help: "DNS messages that could not be copied out for want of room; their packets are counted all the same.",
     labels: [],

@@ -82,6 +82,7 @@ const snapshot: z.ZodType<Snapshot> = z.strictObject({
       responses: z.array(z.strictObject({ type: name, code: name, count })),
       latency: z.strictObject({ bounds: z.array(count), counts: z.array(count), sum: count, count }),
       unanswered: count,
+      unsolicited: count,
       lost: count,
     })
     .exactOptional(),

@@ -66,6 +66,8 @@ export type DnsTotals = {
   };
   /** Queries that saw no response before their place was needed or their time ran out. */
   readonly unanswered: number;
+  /** Responses that no query waited for: none was seen, or it has its response. Their answers name nothing. */
+  readonly unsolicited: number;
   /** Messages that passed a hook and found the ring buffer full: counted as packets, not as DNS. */
   readonly lost: number;
 };

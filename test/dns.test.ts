@@ -120,6 +120,55 @@ describe("counting", () => {
     expect(tracker.takeAnswers()).toEqual([]);
   });
 
+  describe("names are learnt from the response to a query alone", () => {
+    const learnt = [{ name: "api.example.com", address: "192.0.2.1", ttlSeconds: 60 }];
+
+    test("a response that nobody asked for names nothing, and is counted", () => {
+      const tracker = open();
+      tracker.see(sight(message(response)));
+      tracker.see(sight(message({}), { timeNs: 1e6 })); // Asked afterwards.
+      expect(tracker.takeAnswers()).toEqual([]);
+      expect(tracker.totals(1e6, 0)).toMatchObject({
+        responses: [{ type: "A", code: "NOERROR", count: 1 }],
+        ...{ unsolicited: 1, unanswered: 0, latency: { count: 0 } },
+      });
+    });
+
+    test.each([
+      ["another question", message({ name: "other.example" }), {}],
+      ["another id", message({ id: 8 }), {}],
+      ["another port", message({}), { clientPort: 5354 }],
+      ["a question of long ago", message({}), { timeNs: -60e9 }],
+    ])("one to %s", (_, query, part) => {
+      const tracker = open();
+      tracker.see(sight(query, part));
+      tracker.totals(0, 0);
+      tracker.see(sight(message(response)));
+      expect(tracker.takeAnswers()).toEqual([]);
+      expect(tracker.totals(0, 0).unsolicited).toBe(1);
+    });
+
+    test("the second to one query; asked again, it is answered again", () => {
+      const tracker = open();
+      tracker.see(sight(message({})));
+      for (const timeNs of [1e6, 2e6]) tracker.see(sight(message(response), { timeNs }));
+      expect(tracker.takeAnswers()).toEqual(learnt);
+      expect(tracker.totals(2e6, 0).unsolicited).toBe(1);
+      tracker.see(sight(message({}), { timeNs: 3e6 }));
+      tracker.see(sight(message(response), { timeNs: 4e6 }));
+      expect(tracker.takeAnswers()).toEqual(learnt);
+      expect(tracker.totals(4e6, 0)).toMatchObject({ unsolicited: 1, latency: { count: 2 } });
+    });
+
+    test("on whatever interfaces query and response were seen first", () => {
+      const tracker = open();
+      for (const place of [2, 4, 7]) tracker.see(sight(message({}), { place }));
+      for (const place of [6, 5, 3]) tracker.see(sight(message(response), { place, timeNs: 1e6 }));
+      expect(tracker.takeAnswers()).toEqual(learnt);
+      expect(tracker.totals(1e6, 0)).toMatchObject({ unsolicited: 0, latency: { count: 1 } });
+    });
+  });
+
   test("queries without response are counted once their time is over or their place is needed", () => {
     const tracker = open(2);
     for (const id of [1, 2, 3]) tracker.see(sight(message({ id })));

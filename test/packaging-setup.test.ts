@@ -41,6 +41,7 @@ const log = (): string =>
 
 /** A program that writes its name and arguments down, then does as told. */
 function fake(name: string, body = ""): void {
+  rmSync(join(programs, name), { force: true }); // A link would be written through.
   writeFileSync(join(programs, name), `#!/bin/sh\necho "${name} $*" >>"${checkout}/log"\n${body}\n`);
   chmodSync(join(programs, name), 0o755);
 }
@@ -124,6 +125,48 @@ describe("on a distribution with apt", () => {
     expect(log()).toMatch(/apt-get .* install -y --no-install-recommends liba-dev libb-dev tool\n/);
     expect(log()).toMatch(/apt-get .* download daemon\n/);
     expect(existsSync(join(checkout, "node_modules/.fovea-tools/daemon/usr/bin"))).toBe(true);
+  });
+
+  describe("a kernel to boot", () => {
+    const kernel = "linux-image-cloud-amd64";
+    const tools = "node_modules/.fovea-tools";
+    beforeEach(() => {
+      writeFileSync(
+        join(checkout, "packaging/packages.txt"),
+        `${kernel} test ${kernel}/boot kernel an old one\n`,
+      );
+      fake("uname", "echo x86_64");
+      fake(
+        "apt-cache",
+        'if [ $1 = depends ]; then echo "$2"; echo "  Depends: linux-image-6.1.0-9"; else echo "  Candidate: 1.0"; fi',
+      );
+      fake("dpkg-deb", 'mkdir -p "$3/boot"');
+    });
+
+    test("is the one that its name stands for, once", () => {
+      const { said } = setup("test");
+      expect(said[0]).toBe(`fovea: unpacking ${kernel}, which a test boots in an emulator`);
+      expect(log()).toMatch(/apt-get .* download linux-image-6.1.0-9\n/);
+      expect(existsSync(join(checkout, tools, kernel, "boot"))).toBe(true);
+      rmSync(join(checkout, "log"));
+      setup("test");
+      expect(log()).not.toContain("apt-");
+    });
+
+    test.each([
+      ["a distribution without one", "apt-cache", 'echo "  Candidate: (none)"'],
+      ["another processor", "uname", "echo aarch64"],
+    ])("%s goes without", (_, program, answer) => {
+      fake(program, answer);
+      const { said } = setup("test");
+      expect(said[0]).toStartWith("fovea: fetching @oven/bun-");
+      expect(log()).not.toContain("apt-get");
+    });
+
+    test("is nothing that a build needs", () => {
+      setup("build");
+      expect(log()).not.toContain("apt-");
+    });
   });
 
   test("a Bun that bun.lock does not name is refused", () => {

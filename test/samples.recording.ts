@@ -104,6 +104,7 @@ function createProtocols(random: Random) {
         responses: [{ type: "A", code: "NOERROR", count: answers }],
         latency: { bounds, counts: [...buckets], sum: seconds, count: answers },
         unanswered: 3,
+        unsolicited: 0,
         lost: 0,
       },
     } satisfies Snapshot;
