@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { keyboardOf } from "./cli/keyboard.ts";
 import { streamOutput } from "./cli/output.ts";
 import { runProgram } from "./cli/program.ts";
-import type { Services, World } from "./cli/world.ts";
+import type { BackendOwner, Services, World } from "./cli/world.ts";
 import type { Config } from "./config-schema.ts";
 import { errorText, writeStderr } from "./log.ts";
 import { createNotifier, type Notifier } from "./sd-notify.ts";
@@ -22,10 +22,12 @@ const build: World["build"] = {
   arch: process.arch,
 };
 
-async function openLinux({ dataDir, interfaces, flows, drops, dns, sockets }: Config): Promise<Backend> {
+async function openLinux(config: Config, owner: BackendOwner): Promise<Backend> {
+  const { dataDir, interfaces, flows, drops, dns, sockets } = config;
   const { openLinuxBackend } = await import("../bpf/backend.ts");
   return openLinuxBackend({
     interfaces,
+    owner,
     flows: {
       idleMs: flows.idle,
       activeMs: flows.active,
@@ -57,8 +59,8 @@ async function openWindows({ dataDir, interfaces, windows }: Config): Promise<Ba
   });
 }
 
-function openBackend(config: Config): Promise<Backend> {
-  if (process.platform === "linux") return openLinux(config);
+function openBackend(config: Config, owner: BackendOwner = "service"): Promise<Backend> {
+  if (process.platform === "linux") return openLinux(config, owner);
   if (process.platform === "win32") return openWindows(config);
   throw new Error(`there is no backend for ${process.platform}; play a recording with run --replay FILE`);
 }

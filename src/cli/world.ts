@@ -57,6 +57,9 @@ export type Services = {
   readonly logFile: string;
 };
 
+/** Whom a backend works for: a check must leave a service that runs beside it what that one has opened. */
+export type BackendOwner = "service" | "check";
+
 export type World = {
   readonly out: Output;
   readonly err: Output;
@@ -67,7 +70,7 @@ export type World = {
   /** Aborts when the process is asked to end. */
   readonly stop: AbortSignal;
   /** The collectors of this platform; throws, with the reason, where there are none. */
-  readonly openBackend: (config: Config) => Promise<Backend>;
+  readonly openBackend: (config: Config, owner?: BackendOwner) => Promise<Backend>;
   /** Loads what the SQLite addon needs from outside itself, by way of files in this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
   readonly notifier: Notifier;
