@@ -1,37 +1,38 @@
 // Programs on interfaces: by tcx link where the kernel has it (6.6), by a clsact filter otherwise.
 
+import { type Attached, attachClsact, type Fds, type Owner } from "./clsact.ts";
 import type { Framing } from "./interfaces.ts";
-import type { Libbpf, TcFilter } from "./libbpf.ts";
-import { closeFd, LibcError } from "./libc.ts";
+import type { Libbpf } from "./libbpf.ts";
+import { closeFd, EINVAL, LibcError } from "./libc.ts";
 import type { KernelObject } from "./object.ts";
-import { hasFilters } from "./tc-filters.ts";
 
 /** enum bpf_attach_type of the running kernel (include/uapi/linux/bpf.h since 6.6). */
 const BPF_TCX_INGRESS = 46;
 const BPF_TCX_EGRESS = 47;
 
-const EINVAL = 22;
-
-/** Ours among the filters of a clsact qdisc: a start replaces what a crash left. */
-const FILTER: TcFilter = { handle: 0xf0, priority: 0xf0 };
+/** With no other program named: before all that are there. */
+const BPF_F_BEFORE = 1 << 3;
 
 export type AttachMode = "auto" | "tcx" | "clsact";
 export type Kind = { readonly framing: Framing; readonly uplink: boolean };
-
-type Fds = { readonly ingress: number; readonly egress: number };
-
-/** `move` puts other programs in place without a gap. */
-type Attached = { move(fds: Fds): void; detach(): void };
 
 function programNames({ framing, uplink }: Kind): { ingress: string; egress: string } {
   const suffix = `${framing === "none" ? "_l3" : ""}${uplink ? "_up" : ""}`;
   return { ingress: `fovea_in${suffix}`, egress: `fovea_out${suffix}` };
 }
 
+/**
+ * First of both lists, because a program that gives a verdict (TCX_PASS, TCX_REDIRECT, TCX_DROP) ends the list, and ours
+ * give none. Coming in, that is what the wire brought. Going out, it is what the stack hands over: what a later program
+ * drops or redirects counts as sent all the same, and is counted before it is rewritten. One that puts itself before
+ * ours afterwards takes from our sight what it ends, and the kernel tells nobody.
+ */
 function attachTcx(libbpf: Libbpf, ifindex: number, fds: Fds): Attached {
   using undo = new DisposableStack();
-  const ingress = undo.adopt(libbpf.createLink(fds.ingress, ifindex, BPF_TCX_INGRESS), closeFd);
-  const egress = undo.adopt(libbpf.createLink(fds.egress, ifindex, BPF_TCX_EGRESS), closeFd);
+  const link = (fd: number, type: number): number =>
+    undo.adopt(libbpf.createLink(fd, ifindex, type, BPF_F_BEFORE), closeFd);
+  const ingress = link(fds.ingress, BPF_TCX_INGRESS);
+  const egress = link(fds.egress, BPF_TCX_EGRESS);
   const owned = undo.move();
   return {
     move(next) {
@@ -39,49 +40,21 @@ function attachTcx(libbpf: Libbpf, ifindex: number, fds: Fds): Attached {
       libbpf.updateLink(egress, next.egress);
     },
     detach: () => owned.dispose(),
+    // A link that was detached by force stays open and leads nowhere.
+    stands: () => [ingress, egress].every((fd) => libbpf.linkInterface(fd) === ifindex),
+    before: () => undefined,
   };
-}
-
-const ENODEV = 19;
-const ENOENT = 2;
-
-/** On an interface or qdisc that is gone there is nothing left to undo. */
-function unlessGone(action: () => void): void {
-  try {
-    action();
-  } catch (error) {
-    if (!(error instanceof LibcError) || ![ENODEV, ENOENT, EINVAL].includes(error.errno)) throw error;
-  }
-}
-
-function attachClsact(libbpf: Libbpf, ifindex: number, fds: Fds): Attached {
-  const ingress = { ifindex, attachPoint: 1 } as const;
-  const egress = { ifindex, attachPoint: 2 } as const;
-  const put = (next: Fds): void => {
-    libbpf.attachTc(ingress, FILTER, next.ingress);
-    libbpf.attachTc(egress, FILTER, next.egress);
-  };
-  using undo = new DisposableStack();
-  // Removed only if this run made it and nobody else has come to use it.
-  const made = libbpf.createTcHook(ingress);
-  if (made)
-    undo.defer(() =>
-      unlessGone(() => {
-        if (!hasFilters(ifindex)) libbpf.destroyTcHook(ifindex);
-      }),
-    );
-  undo.defer(() => unlessGone(() => libbpf.detachTc(ingress, FILTER)));
-  undo.defer(() => unlessGone(() => libbpf.detachTc(egress, FILTER)));
-  put(fds);
-  const owned = undo.move();
-  return { move: put, detach: () => owned.dispose() };
 }
 
 export type Attachments = Disposable & {
-  /** Attaches, or moves an interface to the programs of another kind. */
-  attach(ifindex: number, kind: Kind): void;
+  /** Attaches, or moves an interface to the programs of another kind. `again` after they were found removed. */
+  attach(ifindex: number, kind: Kind, again: boolean): void;
   detach(ifindex: number): void;
   has(ifindex: number): boolean;
+  /** Are our programs where we put them? `priority` is the lowest of tc filters that were touched meanwhile. */
+  stands(ifindex: number, priority: number): boolean;
+  /** Another's program that stands before ours, and may end the way of packets that ours then never see. */
+  before(ifindex: number): string | undefined;
   /** What is in use: `auto` until the first interface. */
   mode(): AttachMode;
 };
@@ -90,8 +63,9 @@ export function createAttachments(options: {
   libbpf: Libbpf;
   object: KernelObject;
   mode: AttachMode;
+  owner: Owner;
 }): Attachments {
-  const { libbpf, object } = options;
+  const { libbpf, object, owner } = options;
   const attached = new Map<number, { kind: Kind; by: Attached }>();
   let mode = options.mode;
 
@@ -100,9 +74,10 @@ export function createAttachments(options: {
     return { ingress: object.programFd(names.ingress), egress: object.programFd(names.egress) };
   }
 
-  function open(ifindex: number, kind: Kind): Attached {
+  function open(ifindex: number, kind: Kind, again: boolean): Attached {
     const fds = fdsOf(kind);
-    if (mode === "clsact") return attachClsact(libbpf, ifindex, fds);
+    const byClsact = (): Attached => attachClsact(libbpf, { ifindex, fds, owner, again });
+    if (mode === "clsact") return byClsact();
     try {
       const by = attachTcx(libbpf, ifindex, fds);
       mode = "tcx";
@@ -110,17 +85,19 @@ export function createAttachments(options: {
     } catch (error) {
       // Kernels before 6.6 do not know the attach type.
       if (mode === "tcx" || !(error instanceof LibcError) || error.errno !== EINVAL) throw error;
-      const by = attachClsact(libbpf, ifindex, fds);
+      const by = byClsact();
       mode = "clsact";
       return by;
     }
   }
 
   return {
-    attach(ifindex, kind) {
+    attach(ifindex, kind, again) {
       const now = attached.get(ifindex);
-      if (now === undefined) attached.set(ifindex, { kind, by: open(ifindex, kind) });
+      if (now === undefined) attached.set(ifindex, { kind, by: open(ifindex, kind, again) });
       else if (now.kind.framing !== kind.framing || now.kind.uplink !== kind.uplink) {
+        // What is not in its place stays of the old kind until that is noticed.
+        if (!now.by.stands(Number.POSITIVE_INFINITY)) return;
         now.by.move(fdsOf(kind));
         now.kind = kind;
       }
@@ -131,6 +108,8 @@ export function createAttachments(options: {
       found?.by.detach();
     },
     has: (ifindex) => attached.has(ifindex),
+    stands: (ifindex, priority) => attached.get(ifindex)?.by.stands(priority) ?? false,
+    before: (ifindex) => attached.get(ifindex)?.by.before(),
     mode: () => mode,
     [Symbol.dispose]() {
       using undo = new DisposableStack();

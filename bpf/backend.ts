@@ -5,10 +5,11 @@ import { accountingCollector, type Counted } from "./accounting.ts";
 import { type AttachMode, createAttachments } from "./attachments.ts";
 import { type Capability, missingCapabilities } from "./capabilities.ts";
 import { createKernelClock, type KernelClock, openClockObject } from "./clock.ts";
+import type { Owner } from "./clsact.ts";
 import { createDatapath, type Datapath, type OpenedTable } from "./datapath.ts";
 import { createDns, type Dns } from "./dns.ts";
 import { readDropReasons } from "./drop-reasons.ts";
-import { createDrops } from "./drops.ts";
+import { createDrops, type Surroundings } from "./drops.ts";
 import { createFlows } from "./flows.ts";
 import type { Selection } from "./interfaces.ts";
 import { bindLibbpf, type Libbpf } from "./libbpf.ts";
@@ -22,6 +23,8 @@ import { createWatcher } from "./watcher.ts";
 
 export type LinuxOptions = {
   readonly interfaces: Selection & { readonly attach: AttachMode };
+  /** A check leaves alone what a service that runs beside it has attached. */
+  readonly owner: Owner;
   readonly flows: {
     readonly idleMs: number;
     readonly activeMs: number;
@@ -110,7 +113,11 @@ function openTracing(
   return opened;
 }
 
-function openDrops(kernel: Kernel, options: LinuxOptions, interfaceName: (ifindex: number) => string) {
+function openDrops(
+  kernel: Kernel,
+  options: LinuxOptions,
+  around: Surroundings & { interfaceName: (ifindex: number) => string },
+) {
   const { libbpf, datapath, clock } = kernel;
   const reasons = readDropReasons(libbpf);
   // Kernels before 5.17 have no reasons, and their tracepoint no argument for one.
@@ -126,7 +133,9 @@ function openDrops(kernel: Kernel, options: LinuxOptions, interfaceName: (ifinde
   opened.object.attach(used);
   const { idleMs, activeMs } = options.flows;
   const drops = createDrops({
-    ...{ drops: opened, reasons, clock, cpus, interfaceName, idleMs, activeMs },
+    ...{ drops: opened, reasons, clock, cpus, idleMs, activeMs },
+    interfaceName: around.interfaceName,
+    surroundings: around,
     dropsMax: options.dropsMax,
   });
   const missed = (): number => libbpf.recursionMisses(opened.object.programFd(used));
@@ -147,7 +156,10 @@ function openFlows(kernel: Kernel, options: LinuxOptions, links: Links, sockets:
     mapEntries: { uplink_totals: cpus, dns_events: DNS_RING_BYTES },
   });
   const attachments = undo.use(
-    createAttachments({ libbpf, object: opened.object, mode: options.interfaces.attach }),
+    createAttachments({
+      ...{ libbpf, object: opened.object, owner: options.owner },
+      mode: options.interfaces.attach,
+    }),
   );
   const watcher = createWatcher({ links, attachments, selection: options.interfaces });
   watcher.update();
@@ -181,9 +193,14 @@ function openKernelCollectors(kernel: Kernel, options: LinuxOptions, links: Link
     retransmits: attempt(() => openTracing(kernel, "retransmits", RETRANSMIT_TABLE, RETRANSMITS)),
   };
   const flows = attempt(() => openFlows(kernel, options, links, sockets));
-  const name = (ifindex: number): string => value(flows)?.watcher.name(ifindex) ?? linkName(links, ifindex);
-  const drops = attempt(() => openDrops(kernel, options, name));
   const flowParts = value(flows);
+  const drops = attempt(() =>
+    openDrops(kernel, options, {
+      interfaceName: (ifindex) => flowParts?.watcher.name(ifindex) ?? linkName(links, ifindex),
+      place: (ifindex) => flowParts?.watcher.place(ifindex),
+      isLocal: links.isLocal,
+    }),
+  );
   const dropParts = value(drops);
   const dns = flowParts === undefined ? failure(flows) : attempt(() => openDns(kernel, flowParts));
   const counted: Counted[] = [];

@@ -32,7 +32,7 @@ export const dropRecord = {
   protocol: 36,
   hook: 37,
   tcpFlags: 38,
-  reason: 40,
+  cause: 40,
   ifindex: 44,
   firstJiffies: 48,
   lastJiffies: 50,
@@ -79,17 +79,19 @@ export const limits = {
   TABLE_WAYS: 15,
   TCP_FLAG_SETS: 256,
   DROP_REASONS: 2048,
+  DROP_REASON_BITS: 11,
   DNS_PAYLOAD_MAX: 512,
 } as const;
 
 /** Size and member offsets in bytes. */
 export const settings = {
-  size: 56,
+  size: 64,
   hashKeys: 0,
   shards: 40,
   setsLog2: 44,
   cpus: 48,
   dnsEnabled: 52,
+  networkNamespace: 56,
 } as const;
 
 /** Size and member offsets in bytes. */

@@ -24,6 +24,7 @@ enum limits {
 	TABLE_WAYS = 15, // records of a set: with the line of tags 1024 bytes
 	TCP_FLAG_SETS = 256,
 	DROP_REASONS = 2048, // 11 bits of subsystem and reason, see drop_index
+	DROP_REASON_BITS = 11,
 	DNS_PAYLOAD_MAX = 512,
 };
 
@@ -46,7 +47,7 @@ struct flow_record {
 	__u64 bytes; // layer 2, headers of each segment included
 };
 
-// Packets of one 5-tuple dropped for one reason. Same key places as flow_record.
+// Packets of one 5-tuple that came in by one interface and were dropped for one reason. Same key places as flow_record.
 struct drop_record {
 	__u8 source[16];
 	__u8 destination[16];
@@ -56,8 +57,10 @@ struct drop_record {
 	__u8 hook; // ingress: it had come in from an interface; egress: it was made on this node
 	__u8 tcp_flags;
 	__u8 _pad;
-	__u32 reason; // the running kernel's enum skb_drop_reason, subsystem in the high half
-	__u32 ifindex; // last device, 0 when it had none
+	// Low 11 bits: reason, as drop_index has it. Above: the interface that it came in by; 0 when this node made it, when
+	// it was dropped in another namespace, and when the number has more than 21 bits.
+	__u32 cause;
+	__u32 ifindex; // last device; 0 when it had none, or one of another namespace
 	__u16 first_jiffies; // low 16 bits: 65 s at 1000 Hz; the longest tick is 60 s
 	__u16 last_jiffies;
 	__u32 packets;
@@ -144,4 +147,6 @@ struct settings {
 	__u32 sets_log2; // sets of a shard in one half
 	__u32 cpus; // possible CPUs
 	__u32 dns_enabled;
+	__u32 network_namespace; // our own: the inode number of /proc/thread-self/ns/net
+	__u32 _pad;
 };

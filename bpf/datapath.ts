@@ -1,7 +1,7 @@
 // The eBPF objects of this node, opened one by one so that what one kernel lacks takes nothing else down.
 
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { tableSet } from "./contract.gen.ts";
 import type { Libbpf } from "./libbpf.ts";
 import { pageSize } from "./libc.ts";
@@ -57,6 +57,7 @@ export type Datapath = Disposable & {
 export function createDatapath(libbpf: Libbpf, cpus: Cpus = readCpus()): Datapath {
   const undo = new DisposableStack();
   const opened: { object: KernelObject; table: Table }[] = [];
+  const networkNamespace = statSync("/proc/thread-self/ns/net").ino;
   const hashKeys = Array.from({ length: 5 }, () => randomBytes(8).readBigUInt64LE() | 1n);
 
   function swapAll(object: KernelObject): void {
@@ -81,6 +82,7 @@ export function createDatapath(libbpf: Libbpf, cpus: Cpus = readCpus()): Datapat
             setsLog2: sets,
             cpus: cpus.possible,
             dnsEnabled: options.dnsEnabled ?? false,
+            networkNamespace,
           },
           mapEntries: {
             table: 2 * (cpus.online << sets),

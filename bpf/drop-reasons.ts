@@ -15,6 +15,9 @@ export type DropReasons = {
   readonly known: number;
 };
 
+/** The kernel's index of a reason to its number: subsystem from bit 8 on (see drop_index in drops.bpf.c). */
+export const reasonOfIndex = (index: number): number => ((index >>> 8) << 16) | (index & 0xff);
+
 type Named = readonly { name: string; value: number }[];
 
 const strip = (name: string): string => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : name);

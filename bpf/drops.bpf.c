@@ -71,7 +71,8 @@ static __always_inline struct forward wire_of(struct sk_buff *skb, __u32 link, _
 }
 
 struct device {
-	__u32 ifindex; // 0 when there is none
+	__u32 ifindex; // 0 when there is none, or none of our namespace
+	__u32 came_in; // by this interface of our namespace
 	__u32 link_length; // of its headers
 };
 
@@ -79,17 +80,29 @@ static __always_inline struct device device_of(struct sk_buff *skb)
 {
 	struct net_device *dev = skb->dev;
 	struct dst_entry *route = (void *)(skb->_skb_refdst & ~1ul); // The lowest bit says who holds it.
-	struct device device = { skb->skb_iif, ETHERNET_LENGTH };
+	struct device device = { skb->skb_iif, skb->skb_iif, ETHERNET_LENGTH };
+	__u32 namespace = 0;
 
 	if (dev) {
+		namespace = dev->nd_net.net->ns.inum;
 		device.ifindex = dev->ifindex;
 		device.link_length = dev->hard_header_len;
-	} else if (!skb->skb_iif && route) {
-		// What this node sends has no device before it has passed the firewall's output, but its route leads to one.
-		dev = BPF_CORE_READ(route, dev);
-		device.ifindex = BPF_CORE_READ(dev, ifindex);
-		device.link_length = BPF_CORE_READ(dev, hard_header_len);
 	}
+	// What this node sends has no device before it has passed the firewall's output, and what a UDP socket holds has a
+	// number in its place, which reads as 0; but the route leads to one.
+	if (!namespace && route) {
+		dev = READ(struct dst_entry, route, dev);
+		struct net *net = READ(struct net_device, dev, nd_net.net);
+
+		namespace = READ(struct net, net, ns.inum);
+		if (!device.came_in) {
+			device.ifindex = READ(struct net_device, dev, ifindex);
+			device.link_length = READ(struct net_device, dev, hard_header_len);
+		}
+	}
+	// The tracepoint tells of the whole machine, and each namespace numbers its own interfaces.
+	if (namespace != settings.network_namespace)
+		device.ifindex = device.came_in = 0;
 	return device;
 }
 
@@ -245,6 +258,14 @@ static __always_inline void count_record(const struct device *device, struct pac
 	record->bytes += wire->bytes;
 }
 
+// What makes drops of one 5-tuple one record, see drop_record.
+static __always_inline __u32 cause_of(__u32 reason, const struct device *device)
+{
+	__u32 came_in = device->came_in;
+
+	return drop_index(reason) | (came_in >> (32 - DROP_REASON_BITS) ? 0 : came_in << DROP_REASON_BITS);
+}
+
 static __always_inline int count_drop(struct sk_buff *skb, __u32 reason)
 {
 	// Buffers of netlink and unix sockets pass here too: they carry no protocol.
@@ -253,7 +274,8 @@ static __always_inline int count_drop(struct sk_buff *skb, __u32 reason)
 	__u32 half = current_half(), cpu = bpf_get_smp_processor_id();
 	struct tally *tally = tally_of(half, cpu);
 	struct drop_totals *totals = bpf_map_lookup_elem(&drop_totals, &cpu);
-	// What was received has an interface that it came in by; what this node made has none.
+	// What was received has an interface that it came in by; what this node made has none. Totals go by this alone: whose
+	// direction a packet has is told by roles of interfaces and addresses of the node, which user space knows.
 	__u8 hook = skb->skb_iif ? HOOK_INGRESS : HOOK_EGRESS;
 	struct packet p;
 
@@ -272,7 +294,7 @@ static __always_inline int count_drop(struct sk_buff *skb, __u32 reason)
 		tally->untracked[UNTRACKED_NOT_IP] += wire.packets;
 		return 0;
 	}
-	p.key.scope = reason;
+	p.key.scope = cause_of(reason, &device);
 	__u64 hash = hash_key(&p.key);
 	struct place place = { set_of(half, cpu, hash), tally, tag_of(hash) };
 	if (!place.set) {

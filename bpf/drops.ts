@@ -1,14 +1,14 @@
 // The drops collector: exact totals by reason, and a record with reason and 5-tuple for each flow that lost packets.
 
-import type { EvictReason } from "../src/flow.ts";
+import type { Direction, EvictReason } from "../src/flow.ts";
 import type { Snapshot } from "../src/snapshot.ts";
 import type { KernelClock } from "./clock.ts";
-import { dropRecord, dropTotals as dropTotalsLayout } from "./contract.gen.ts";
+import { dropRecord, dropTotals as dropTotalsLayout, hook as hooks, limits } from "./contract.gen.ts";
 import type { OpenedTable } from "./datapath.ts";
-import type { DropReasons } from "./drop-reasons.ts";
+import { type DropReasons, reasonOfIndex } from "./drop-reasons.ts";
 import { KEY_WORDS } from "./flow-columns.ts";
 import { createFlowTable, type Sighting } from "./flow-table.ts";
-import { addToLedger, emptyLedger, type TableLedger } from "./flows.ts";
+import { addToLedger, emptyLedger, isLocalEnd, type TableLedger } from "./flows.ts";
 import {
   bytesOf,
   createRowList,
@@ -20,18 +20,51 @@ import {
   tcpFlagsOf,
 } from "./records.ts";
 import { readDropTotals } from "./uplink-totals.ts";
+import { directionAt, type Place } from "./watcher.ts";
 
 const IFINDEX_WORD = dropRecord.ifindex / 4;
 const JIFFIES_WORD = dropRecord.firstJiffies / 4; // first in the low half, last in the high half
 const PACKETS_WORD = dropRecord.packets / 4;
+const DESTINATION_WORD = dropRecord.destination / 4;
 
 export type Drops = { readonly ledger: TableLedger; collect(): Snapshot; drain(): Snapshot };
 
-function createReader(clock: KernelClock, add: (key: Uint32Array, sighting: Sighting) => void) {
+/** What the kernel cannot know of a packet that came in. */
+export type Surroundings = {
+  readonly place: (ifindex: number) => Place | undefined;
+  readonly isLocal: (address: Uint8Array) => boolean;
+};
+
+/**
+ * Direction of a packet that came in by an interface of this namespace, as the flow has it that it belongs to. What is
+ * for the node itself is the node's to receive, whoever sent it.
+ */
+function directionIn(words: Uint32Array, at: number, cameIn: number, around: Surroundings): Direction {
+  const destination = new Uint8Array(words.buffer, words.byteOffset + (at + DESTINATION_WORD) * 4, 16);
+  if (around.isLocal(destination)) return "ingress";
+  const place = around.place(cameIn);
+  const direction = directionAt(place?.role ?? "other", hooks.INGRESS, () =>
+    isLocalEnd(words, at, around.isLocal),
+  );
+  // What a bridge hands up to be routed came from one of its ports: which one, the packet does not say any more.
+  return direction ?? (place?.endpointsAlone === true ? "egress" : "ingress");
+}
+
+function createReader(options: {
+  clock: KernelClock;
+  surroundings: Surroundings;
+  add: (key: Uint32Array, sighting: Sighting) => void;
+}) {
+  const { clock, surroundings, add } = options;
   const key = new Uint32Array(KEY_WORDS);
   return (words: Uint32Array, at: number): void => {
     const jiffies = words[at + JIFFIES_WORD] ?? 0;
-    flowKey(key, words, at, hookDirection(hookOf(words, at)), scopeOf(words, at));
+    const cause = scopeOf(words, at);
+    const cameIn = cause >>> limits.DROP_REASON_BITS;
+    // In another namespace a drop has the direction that it has there.
+    const direction =
+      cameIn === 0 ? hookDirection(hookOf(words, at)) : directionIn(words, at, cameIn, surroundings);
+    flowKey(key, words, at, direction, reasonOfIndex(cause & (limits.DROP_REASONS - 1)));
     add(key, {
       ifindex: words[at + IFINDEX_WORD] ?? 0,
       rank: 0,
@@ -50,6 +83,7 @@ export function createDrops(options: {
   clock: KernelClock;
   cpus: number;
   interfaceName: (ifindex: number) => string;
+  surroundings: Surroundings;
   idleMs: number;
   activeMs: number;
   dropsMax: number;
@@ -77,7 +111,7 @@ export function createDrops(options: {
         }),
       ),
   });
-  const readRecord = createReader(clock, table.add);
+  const readRecord = createReader({ clock, surroundings: options.surroundings, add: table.add });
 
   function read(): void {
     addToLedger(ledger, options.drops.read(readRecord));

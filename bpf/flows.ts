@@ -76,7 +76,7 @@ export type FlowsOptions = {
 };
 
 /** Is the end of the packet that a bridge's own stack would be (destination coming in, source going out) local? */
-function isLocalEnd(words: Uint32Array, at: number, isLocal: FlowsOptions["isLocal"]): boolean {
+export function isLocalEnd(words: Uint32Array, at: number, isLocal: FlowsOptions["isLocal"]): boolean {
   const start = (at + (hookOf(words, at) === hooks.INGRESS ? 4 : 0)) * 4 + words.byteOffset;
   const address = new Uint8Array(words.buffer, start, 16);
   const multicast = address[0] === 0xff || (address[10] === 0xff && ((address[12] ?? 0) & 0xf0) === 0xe0);

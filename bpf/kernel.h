@@ -7,9 +7,22 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct ns_common {
+	unsigned int inum; // what /proc/PID/ns/net shows
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct net_device {
 	int ifindex;
 	unsigned short hard_header_len;
+	possible_net_t nd_net;
 };
 
 struct dst_entry {

@@ -89,6 +89,15 @@ function tcHook(hook: TcHook, attachPoint: number = hook.attachPoint): Uint8Arra
   return bytes;
 }
 
+/** struct bpf_link_create_opts. */
+function linkOptions(flags: number): Uint8Array {
+  const bytes = new Uint8Array(64);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, BigInt(bytes.length), true);
+  view.setUint32(8, flags, true);
+  return bytes;
+}
+
 /** struct bpf_tc_opts. */
 function tcOptions(filter: TcFilter, fd: number, flags: number): Uint8Array {
   const bytes = new Uint8Array(32);
@@ -100,6 +109,9 @@ function tcOptions(filter: TcFilter, fd: number, flags: number): Uint8Array {
   view.setUint32(24, filter.priority, true);
   return bytes;
 }
+
+/** What a call wrote into struct bpf_tc_opts. */
+const programIdOf = (options: Uint8Array): number => new DataView(options.buffer).getUint32(16, true);
 
 /** struct bpf_test_run_opts. */
 function testRunOptions(packet: Uint8Array, repeat: number): Uint8Array {
@@ -168,15 +180,27 @@ const bindAttaching = (symbols: Symbols) => ({
   attach: (program: BpfProgram, name: string): BpfLink =>
     owned<BpfLink>(symbols.bpf_program__attach(program), `attach ${name}`),
   detach: (link: BpfLink): void => void symbols.bpf_link__destroy(link),
-  /** A link of a program to an interface, as a descriptor: closing it detaches. `type` is an enum bpf_attach_type. */
-  createLink: (programFd: number, ifindex: number, type: number): number =>
-    checked(
-      symbols.bpf_link_create(programFd, ifindex, type, null),
+  /**
+   * A link of a program to an interface, as a descriptor: closing it detaches. `type` is an enum bpf_attach_type,
+   * `flags` say where among the programs of others.
+   */
+  createLink(programFd: number, ifindex: number, type: number, flags = 0): number {
+    const options = flags === 0 ? null : linkOptions(flags);
+    return checked(
+      symbols.bpf_link_create(programFd, ifindex, type, options),
       `bpf_link_create on interface ${ifindex}`,
-    ),
+    );
+  },
+  /** Index of the interface that a tcx link is on (struct bpf_link_info); 0 when it was detached by force. */
+  linkInterface(linkFd: number): number {
+    const info = new Uint8Array(64);
+    const length = new Uint8Array(new Uint32Array([info.length]).buffer);
+    checked(symbols.bpf_obj_get_info_by_fd(linkFd, info, length), "bpf_obj_get_info_by_fd of a tcx link");
+    return new DataView(info.buffer).getUint32(16, true);
+  },
   updateLink: (linkFd: number, programFd: number): void =>
     void checked(symbols.bpf_link_update(linkFd, programFd, null), "bpf_link_update"),
-  /** True when the clsact qdisc was made by this call, false when it was there. */
+  /** True when the clsact qdisc was made by this call, false when it, or an ingress qdisc, was there. */
   createTcHook(hook: TcHook): boolean {
     const result = symbols.bpf_tc_hook_create(tcHook(hook));
     if (result === -EEXIST) return false;
@@ -189,17 +213,20 @@ const bindAttaching = (symbols: Symbols) => ({
       symbols.bpf_tc_hook_destroy(tcHook({ ifindex, attachPoint: 1 }, 3)),
       `destroy clsact on interface ${ifindex}`,
     ),
-  /** Attaches, or replaces the filter that has this handle and priority. */
-  attachTc(hook: TcHook, filter: TcFilter, programFd: number): void {
+  /** Attaches, or replaces the filter that has this handle and priority. Returns the program's number. */
+  attachTc(hook: TcHook, filter: TcFilter, what: { programFd: number; replace: boolean }): number {
     const BPF_TC_F_REPLACE = 1;
-    const options = tcOptions(filter, programFd, BPF_TC_F_REPLACE);
+    const options = tcOptions(filter, what.programFd, what.replace ? BPF_TC_F_REPLACE : 0);
     checked(symbols.bpf_tc_attach(tcHook(hook), options), `attach tc filter on interface ${hook.ifindex}`);
+    return programIdOf(options);
   },
   detachTc: (hook: TcHook, filter: TcFilter): void =>
     void checked(symbols.bpf_tc_detach(tcHook(hook), tcOptions(filter, 0, 0)), "detach tc filter"),
-  /** True when a filter with this handle and priority is attached. */
-  hasTc: (hook: TcHook, filter: TcFilter): boolean =>
-    symbols.bpf_tc_query(tcHook(hook), tcOptions(filter, 0, 0)) === 0,
+  /** Number of the program of the filter with this handle and priority; undefined when there is no such filter. */
+  tcProgramId(hook: TcHook, filter: TcFilter): number | undefined {
+    const options = tcOptions(filter, 0, 0);
+    return symbols.bpf_tc_query(tcHook(hook), options) === 0 ? programIdOf(options) : undefined;
+  },
 });
 
 const bindRunning = (symbols: Symbols) => ({

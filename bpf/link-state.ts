@@ -8,15 +8,19 @@ import {
   type LocalAddress,
   RTM_DELADDR,
   RTM_DELLINK,
+  RTM_DELQDISC,
   RTM_DELROUTE,
+  RTM_DELTFILTER,
   RTM_GETADDR,
   RTM_GETLINK,
   RTM_GETROUTE,
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWROUTE,
+  RTM_NEWTFILTER,
   readAddress,
   readLink,
+  readTrafficControl,
   routeInterfaces,
 } from "./rtnetlink.ts";
 
@@ -29,6 +33,8 @@ export type LinkState = {
   readonly gone: Set<number>;
   /** By interface, prefix and address, since one address can stand on several interfaces. */
   readonly addresses: Map<string, LocalAddress>;
+  /** Interfaces whose tc filters were touched since the owner last looked, with the lowest priority among those. */
+  readonly filters: Map<number, number>;
   linksTouched: boolean;
   addressesTouched: boolean;
   routesTouched: boolean;
@@ -42,6 +48,7 @@ export const emptyLinkState = (bounds: { linksMax: number; addressesMax: number 
   links: new Map(),
   gone: new Set(),
   addresses: new Map(),
+  filters: new Map(),
   linksTouched: true,
   addressesTouched: true,
   routesTouched: true,
@@ -86,6 +93,11 @@ function removeAddress(state: LinkState, address: LocalAddress): void {
   state.routesTouched = true; // Routes that prefer this source address go with it, unsaid.
 }
 
+function touchFilters(state: LinkState, { index, priority }: { index: number; priority: number }): void {
+  if (!state.links.has(index)) return; // So that there are no more than links.
+  state.filters.set(index, Math.min(priority, state.filters.get(index) ?? priority));
+}
+
 export function applyEvent(state: LinkState, message: NetlinkMessage): void {
   const { type } = message;
   if (type === RTM_NEWLINK || type === RTM_DELLINK) {
@@ -100,6 +112,8 @@ export function applyEvent(state: LinkState, message: NetlinkMessage): void {
     else removeAddress(state, address);
   } else if ((type === RTM_NEWROUTE || type === RTM_DELROUTE) && isDefaultRoute(message)) {
     state.routesTouched = true;
+  } else if (type === RTM_DELQDISC || type === RTM_NEWTFILTER || type === RTM_DELTFILTER) {
+    touchFilters(state, readTrafficControl(message));
   }
 }
 
@@ -123,6 +137,7 @@ export function readLinks(state: LinkState): boolean {
     const now = state.links.get(index);
     // A link never changes its kind: with its events lost, this tells that another one has the index now.
     if (now !== undefined && (now.kind !== link.kind || now.type !== link.type)) state.gone.add(index);
+    touchFilters(state, { index, priority: 0 }); // What happened to them is lost too.
   }
   state.linksTouched = true;
   state.routesTouched = true;

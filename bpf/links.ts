@@ -1,6 +1,6 @@
 // The interfaces, local addresses and default routes of this network namespace, kept current by rtnetlink events.
 
-import { LibcError, type Socket } from "./libc.ts";
+import { LibcError, type Socket, setSocketOption } from "./libc.ts";
 import {
   applyEvent,
   emptyLinkState,
@@ -31,6 +31,10 @@ export type LinkChanges = {
 export type Links = Disposable & {
   /** Applies what happened since the last call, without waiting. A link made anew under its old name is in both lists. */
   update(): LinkChanges;
+  /** Listens to changes of tc filters from here on. */
+  watchFilters(): void;
+  /** Interfaces whose tc filters were touched until the last update, each told once, with the lowest priority among those. */
+  takeFilters(): ReadonlyMap<number, number>;
   /** Did the last update find anything new in links, local addresses or default routes? */
   readonly changed: boolean;
   /** As of the last update; the opening counts as one. */
@@ -104,6 +108,13 @@ function openEvents(receiveBytes: number): Socket {
   joinGroups(socket, groups);
   undo.move();
   return socket;
+}
+
+function joinTrafficControl({ fd }: Socket): void {
+  const SOL_NETLINK = 270;
+  const NETLINK_ADD_MEMBERSHIP = 1;
+  const RTNLGRP_TC = 4;
+  setSocketOption(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, RTNLGRP_TC);
 }
 
 // A bound on the work of one update; the rest waits for the next.
@@ -188,6 +199,12 @@ export function openLinks(
     },
     get changed() {
       return changed;
+    },
+    watchFilters: () => joinTrafficControl(socket),
+    takeFilters() {
+      const taken = new Map(state.filters);
+      state.filters.clear();
+      return taken;
     },
     all: () => [...reported.values()],
     isLocal: (address) => hasAddress(addresses, address),

@@ -171,6 +171,21 @@ function dumpError(message: NetlinkMessage, what: string): LibcError | undefined
   return code < 0 ? new LibcError(what, -code) : undefined;
 }
 
+/** Asks for one thing. The kernel answers while it is asked, once or with an error. */
+export function runGet({ fd }: Socket, get: Pick<Dump, "what" | "type" | "body" | "each">): void {
+  const { what, type, body } = get;
+  // Some answers of older kernels go to those who listen to changes, and to who asks only by this flag.
+  const NLM_F_ECHO = 0x8;
+  sendBytes(fd, requestMessage({ type, flags: NLM_F_REQUEST | NLM_F_ECHO, sequence: 1, body }));
+  const buffer = new Uint8Array(packetBytesMax);
+  const got = receiveBytes(fd, buffer, false) ?? 0;
+  eachMessage(buffer.subarray(0, got), (message) => {
+    const failure = message.type === NLMSG_ERROR ? dumpError(message, what) : undefined;
+    if (failure !== undefined) throw failure;
+    get.each(message);
+  });
+}
+
 type DumpState = { done: boolean; interrupted: boolean };
 
 function readDumpMessage(message: NetlinkMessage, dump: Dump, state: DumpState): void {

@@ -11,6 +11,8 @@ export type Settings = {
   readonly setsLog2: number;
   readonly cpus: number;
   readonly dnsEnabled: boolean;
+  /** Inode number of the network namespace that our thread is in. */
+  readonly networkNamespace: number;
 };
 
 export type KernelObject = Disposable & {
@@ -33,6 +35,7 @@ function settingsBytes(settings: Settings): Uint8Array {
   view.setUint32(settingsLayout.setsLog2, settings.setsLog2, true);
   view.setUint32(settingsLayout.cpus, settings.cpus, true);
   view.setUint32(settingsLayout.dnsEnabled, settings.dnsEnabled ? 1 : 0, true);
+  view.setUint32(settingsLayout.networkNamespace, settings.networkNamespace, true);
   return bytes;
 }
 

@@ -15,7 +15,7 @@ export const protocolOf = (words: Uint32Array, at: number): number => (words[at 
 export const hookOf = (words: Uint32Array, at: number): number => ((words[at + META_WORD] ?? 0) >>> 8) & 0xff;
 export const tcpFlagsOf = (words: Uint32Array, at: number): number =>
   ((words[at + META_WORD] ?? 0) >>> 16) & 0xff;
-/** Interface of a flow record, reason of a drop record. */
+/** Interface of a flow record, cause of a drop record. */
 export const scopeOf = (words: Uint32Array, at: number): number => words[at + SCOPE_WORD] ?? 0;
 export const bytesOf = (words: Uint32Array, at: number): number =>
   (words[at + BYTES_WORD] ?? 0) + (words[at + BYTES_WORD + 1] ?? 0) * 2 ** 32;

@@ -11,6 +11,9 @@ export const RTM_GETADDR = 22;
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
+export const RTM_DELQDISC = 37;
+export const RTM_NEWTFILTER = 44;
+export const RTM_DELTFILTER = 45;
 
 const AF_UNSPEC = 0;
 const AF_INET = 2;
@@ -141,4 +144,16 @@ export function routeInterfaces({ view, start, end }: NetlinkMessage): number[] 
     if (type === RTA_MULTIPATH) interfaces.push(...multipathInterfaces(view, from, to));
   });
   return interfaces;
+}
+
+/**
+ * Struct tcmsg, 20 bytes, of a qdisc or filter: its interface, and the priority of the filter, or 0 of what may be
+ * several.
+ */
+export function readTrafficControl({ type, view, start }: NetlinkMessage): {
+  readonly index: number;
+  readonly priority: number;
+} {
+  const info = view.getUint32(start + 16, true); // Of a filter: priority and protocol.
+  return { index: view.getInt32(start + 4, true), priority: type === RTM_DELQDISC ? 0 : info >>> 16 };
 }

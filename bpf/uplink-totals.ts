@@ -3,7 +3,7 @@
 import type { Direction } from "../src/flow.ts";
 import type { DropTotal, PacketCount, TcpFlag, Totals } from "../src/snapshot.ts";
 import { dropTotals, totals as layout, limits } from "./contract.gen.ts";
-import type { DropReasons } from "./drop-reasons.ts";
+import { type DropReasons, reasonOfIndex } from "./drop-reasons.ts";
 
 export const directions: readonly Direction[] = ["ingress", "egress"];
 
@@ -75,9 +75,6 @@ export function readTotals(words: BigUint64Array, cpus: number, uplinks: readonl
   return { uplinks, forward: { ingress: forward(0), egress: forward(1) }, tcpFlags };
 }
 
-/** Index of the kernel's drop table to reason: subsystem in bits 8 to 10 (see drop_index in drops.bpf.c). */
-const reasonOf = (index: number): number => ((index >>> 8) << 16) | (index & 0xff);
-
 export function readDropTotals(words: BigUint64Array, cpus: number, reasons: DropReasons): DropTotal[] {
   const found: DropTotal[] = [];
   const sums = sumCpus(words, cpus, dropTotals.size / 8);
@@ -85,7 +82,7 @@ export function readDropTotals(words: BigUint64Array, cpus: number, reasons: Dro
     const packets = sums[index * 2] ?? 0;
     if (packets === 0) continue;
     found.push({
-      reason: reasons.name(reasonOf(index % limits.DROP_REASONS)),
+      reason: reasons.name(reasonOfIndex(index % limits.DROP_REASONS)),
       direction: index < limits.DROP_REASONS ? "ingress" : "egress",
       packets,
       bytes: sums[index * 2 + 1] ?? 0,

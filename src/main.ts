@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { keyboardOf } from "./cli/keyboard.ts";
 import { streamOutput } from "./cli/output.ts";
 import { runProgram } from "./cli/program.ts";
-import type { Services, World } from "./cli/world.ts";
+import type { BackendAsked, Services, World } from "./cli/world.ts";
 import type { Guard } from "./guard.ts";
-import { errorText, type Log, writeStderr } from "./log.ts";
+import { errorText, writeStderr } from "./log.ts";
 import type { ObservingConfig } from "./observing.ts";
 import { createNotifier, type Notifier } from "./sd-notify.ts";
 import type { Backend } from "./snapshot.ts";
@@ -24,17 +24,12 @@ const build: World["build"] = {
   arch: process.arch,
 };
 
-async function openLinux({
-  dataDir,
-  interfaces,
-  flows,
-  drops,
-  dns,
-  sockets,
-}: ObservingConfig): Promise<Backend> {
+async function openLinux(config: ObservingConfig, { owner = "service" }: BackendAsked): Promise<Backend> {
+  const { dataDir, interfaces, flows, drops, dns, sockets } = config;
   const { openLinuxBackend } = await import("../bpf/backend.ts");
   return openLinuxBackend({
     interfaces,
+    owner,
     flows: {
       idleMs: flows.idle,
       activeMs: flows.active,
@@ -54,7 +49,8 @@ async function openLinux({
   });
 }
 
-async function openWindows({ dataDir, interfaces, windows }: ObservingConfig, log?: Log): Promise<Backend> {
+async function openWindows(config: ObservingConfig, { log }: BackendAsked): Promise<Backend> {
+  const { dataDir, interfaces, windows } = config;
   const { openWindowsBackend } = await import("../windows/backend.ts");
   const { hnsEvery, hnsTimeout, endpointsMax, vfpEvery, vfpTimeout, pktmonEvery } = windows;
   return openWindowsBackend({
@@ -67,9 +63,9 @@ async function openWindows({ dataDir, interfaces, windows }: ObservingConfig, lo
   });
 }
 
-function openBackend(config: ObservingConfig, log?: Log): Promise<Backend> {
-  if (process.platform === "linux") return openLinux(config);
-  if (process.platform === "win32") return openWindows(config, log);
+function openBackend(config: ObservingConfig, asked: BackendAsked = {}): Promise<Backend> {
+  if (process.platform === "linux") return openLinux(config, asked);
+  if (process.platform === "win32") return openWindows(config, asked);
   throw new Error(`there is no backend for ${process.platform}; play a recording with run --replay FILE`);
 }
 

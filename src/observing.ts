@@ -55,14 +55,14 @@ async function closeBackend(backend: Backend, log: Log): Promise<void> {
 export type ObservingKeeper = Kept<ObservingConfig, Observing>;
 
 export const keepObserving = (options: {
-  readonly openBackend: (config: ObservingConfig, log: Log) => Promise<Backend>;
+  readonly openBackend: (config: ObservingConfig, asked: { readonly log: Log }) => Promise<Backend>;
   readonly now: () => number;
   readonly log: Log;
 }): ObservingKeeper =>
   createKept<ObservingConfig, Observing>({
     keyOf,
     open: async (config) => {
-      const backend = await options.openBackend(config, options.log);
+      const backend = await options.openBackend(config, { log: options.log });
       return createObserving({ backend, namesMax: config.dns.namesMax, now: options.now });
     },
     close: ({ backend }) => closeBackend(backend, options.log),

@@ -4,7 +4,10 @@ import { expect, test } from "bun:test";
 import type { Libbpf } from "../bpf/libbpf.ts";
 import { openKernelObject } from "../bpf/object.ts";
 
-const settings = { hashKeys: [1n, 3n, 5n, 7n, 9n], shards: 1, setsLog2: 0, cpus: 1, dnsEnabled: false };
+const settings = {
+  ...{ hashKeys: [1n, 3n, 5n, 7n, 9n], shards: 1, setsLog2: 0, cpus: 1, dnsEnabled: false },
+  networkNamespace: 0,
+};
 
 /** A libbpf of which the call number `failAt` fails; `open` lists what is open, oldest first. */
 function failingLibbpf(failAt: number) {

@@ -38,7 +38,7 @@ const columns: readonly Column<CollectorHealth>[] = [
 
 /** Sections that a collector which failed would have given are absent; nothing else is known of them. */
 async function observe(world: World, config: Config): Promise<NodeModel> {
-  await using backend = await world.openBackend(config);
+  await using backend = await world.openBackend(config, { owner: "check" });
   const node = createNode({ names: createDnsNames({ namesMax: 0 }), now: Date.now });
   const signal = AbortSignal.any([world.stop, AbortSignal.timeout(snapshotMs)]);
   const { model } = await node.observe(backend.collectors, signal);

@@ -68,6 +68,16 @@ export type Services = {
   readonly logFile: string;
 };
 
+/** Whom a backend works for: a check must leave a service that runs beside it what that one has opened. */
+type BackendOwner = "service" | "check";
+
+export type BackendAsked = {
+  /** The service where nothing is said. */
+  readonly owner?: BackendOwner;
+  /** Where a backend tells what is no failure. */
+  readonly log?: Log;
+};
+
 export type World = {
   readonly out: Output;
   readonly err: Output;
@@ -78,7 +88,7 @@ export type World = {
   /** Aborts when the process is asked to end. */
   readonly stop: AbortSignal;
   /** The collectors of this platform; throws, with the reason, where there are none. */
-  readonly openBackend: (config: ObservingConfig, log?: Log) => Promise<Backend>;
+  readonly openBackend: (config: ObservingConfig, asked?: BackendAsked) => Promise<Backend>;
   /** Loads what the SQLite addon needs from outside itself, by way of files in this directory where memory does not do. */
   readonly loadAddonLibraries: (directory: string) => Promise<void>;
   /** Absent where modes of files say enough. */

@@ -17,6 +17,7 @@ function openInside(at: TestNamespace): Backend {
     openLinuxBackend({
       interfaces: { include: ["up*"], exclude: [], loopback: false, uplinks: ["up0"], attach: "auto" },
       flows: { idleMs: 50, activeMs: 0, flowsMax: 1000, tableBytes: 1 << 20, spillBytes: 1 << 16 },
+      owner: "service",
       dropsMax: 1000,
       dnsEnabled: true,
       sockets: { remotesMax: 10, namespacesMax: 4, everyMs: 1000 },

@@ -23,6 +23,7 @@ function linuxOptions({ interfaces, flows, ...rest }: ObserverOptions): LinuxOpt
       ...{ idleMs: 600_000, activeMs: 0, flowsMax: 131_072, tableBytes: 32 << 20, spillBytes: 4 << 20 },
       ...flows,
     },
+    owner: "service",
     dropsMax: 16_384,
     dnsEnabled: true,
     sockets: { remotesMax: 100, namespacesMax: 4, everyMs: 600_000 },

@@ -10,6 +10,7 @@ export type ObserverOptions = {
   readonly interfaces?: Partial<LinuxOptions["interfaces"]>;
   readonly flows?: Partial<LinuxOptions["flows"]>;
   readonly dnsEnabled?: boolean;
+  readonly owner?: LinuxOptions["owner"];
 };
 
 /** One tick of the process. */

@@ -14,14 +14,19 @@ const BPF_TCX_EGRESS = 47;
 
 export type Witness = Disposable & { seen(): { ingress: number; egress: number } };
 
-/** `priority` of a tc filter, in a clsact qdisc that must be there; none: a tcx link, after those that are there. */
+/**
+ * `priority` of a tc filter, in a clsact qdisc that must be there, in place of what has that handle; none: a tcx link,
+ * after those that are there. `verdict` 0 lets packets pass and ends the chain; none leaves it to the next program.
+ */
 export function attachWitness(options: {
   readonly object: Uint8Array;
   readonly at: TestNamespace;
   readonly device: string;
   readonly priority?: number;
+  readonly handle?: number;
+  readonly verdict?: number;
 }): Witness {
-  const { at, device, priority } = options;
+  const { at, device, priority, handle = 1, verdict } = options;
   using undo = new DisposableStack();
   const libbpf = bindLibbpf(
     loadLibraries({ fallbackDirectory: join(tmpdir(), `fovea-test-${process.pid}`) }),
@@ -29,6 +34,8 @@ export function attachWitness(options: {
   const object = undo.use(
     openKernelObject({ libbpf, name: "witness", bytes: options.object, mapEntries: {} }),
   );
+  const counts = new BigInt64Array(object.mapArray(".data.seen", 1, 24, true).buffer, 0, 3);
+  if (verdict !== undefined) counts[2] = BigInt(verdict);
   const { ifindex } = linkFacts(at, device);
   const [ingress, egress] = [object.programFd("witness_in"), object.programFd("witness_out")];
   at.inside(() => {
@@ -37,11 +44,10 @@ export function attachWitness(options: {
       undo.adopt(libbpf.createLink(egress, ifindex, BPF_TCX_EGRESS), closeFd);
       return;
     }
-    const filter = { handle: 1, priority };
-    libbpf.attachTc({ ifindex, attachPoint: 1 }, filter, ingress);
-    libbpf.attachTc({ ifindex, attachPoint: 2 }, filter, egress);
+    const filter = { handle, priority };
+    libbpf.attachTc({ ifindex, attachPoint: 1 }, filter, { programFd: ingress, replace: true });
+    libbpf.attachTc({ ifindex, attachPoint: 2 }, filter, { programFd: egress, replace: true });
   });
-  const counts = new BigUint64Array(object.mapArray(".data.seen", 1, 16, false).buffer, 0, 2);
   const owned = undo.move();
   return {
     seen: () => ({ ingress: Number(counts[0]), egress: Number(counts[1]) }),
