@@ -18,7 +18,7 @@ export function cpuCount(list: string): number {
 
 export type Cpus = { readonly possible: number; readonly online: number };
 
-export const readCpus = (directory = "/sys/devices/system/cpu"): Cpus => ({
+const readCpus = (directory = "/sys/devices/system/cpu"): Cpus => ({
   possible: cpuCount(readFileSync(`${directory}/possible`, "utf8")),
   online: cpuCount(readFileSync(`${directory}/online`, "utf8")),
 });

@@ -181,8 +181,6 @@ function sweepSlot(state: State, slot: number, nowNs: number): void {
   count(state, slot, reason);
 }
 
-export type FlowTable = ReturnType<typeof createFlowTable>;
-
 /**
  * `drops`: records are drops, and a new one is reported in the tick that it appears. `report` is called in no particular order, with
  * the flow's counts still in the columns.

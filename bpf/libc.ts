@@ -31,8 +31,8 @@ export class LibcError extends Error {
   }
 }
 
-export const EAGAIN = 11;
-export const EINTR = 4;
+const EAGAIN = 11;
+const EINTR = 4;
 export const EINVAL = 22;
 
 /** errno of the calling thread; read it at once, before any other call. */

@@ -40,7 +40,7 @@ function settingsBytes(settings: Settings): Uint8Array {
 }
 
 /** The kernel rounds the size of an array's values up to 8 and of its mapping up to a page. */
-export function mappedLength(entries: number, valueBytes: number): number {
+function mappedLength(entries: number, valueBytes: number): number {
   const page = pageSize();
   return Math.ceil((entries * Math.ceil(valueBytes / 8) * 8) / page) * page;
 }

@@ -11,7 +11,7 @@ const META_WORD = flowRecord.protocol / 4;
 const SCOPE_WORD = flowRecord.ifindex / 4;
 const BYTES_WORD = flowRecord.bytes / 4;
 
-export const protocolOf = (words: Uint32Array, at: number): number => (words[at + META_WORD] ?? 0) & 0xff;
+const protocolOf = (words: Uint32Array, at: number): number => (words[at + META_WORD] ?? 0) & 0xff;
 export const hookOf = (words: Uint32Array, at: number): number => ((words[at + META_WORD] ?? 0) >>> 8) & 0xff;
 export const tcpFlagsOf = (words: Uint32Array, at: number): number =>
   ((words[at + META_WORD] ?? 0) >>> 16) & 0xff;

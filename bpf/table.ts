@@ -10,7 +10,7 @@ const SLOTS_WORD = tableSet.slots / 4;
 const RECORD_WORDS = flowRecord.size / 4;
 const TALLY_WORDS = tallyLayout.size / 8;
 
-export const BARRIER_KEY = new Uint8Array(4);
+const BARRIER_KEY = new Uint8Array(4);
 
 /** Counts of a half since it was last read: wire packets. */
 export type TallyDelta = {

@@ -9,9 +9,9 @@ import { createKept, type Kept } from "./kept.ts";
 import { errorText, type Log } from "./log.ts";
 import { versionOf } from "./text-file.ts";
 
-export type DoorConfig = Pick<Config, "listen" | "api">;
+type DoorConfig = Pick<Config, "listen" | "api">;
 
-export type Handler = (request: Request) => Response | Promise<Response>;
+type Handler = (request: Request) => Response | Promise<Response>;
 
 export type Door = {
   readonly address: string;

@@ -147,7 +147,7 @@ export function pathProblem(
   return undefined;
 }
 
-export type PathQuestion = {
+type PathQuestion = {
   readonly self: string | undefined;
   /** What is at the path is one, and what is in it counts. */
   readonly directory?: boolean;

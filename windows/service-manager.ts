@@ -190,7 +190,7 @@ function hasRecovery(calls: Calls, { handle }: Opened): boolean {
 }
 
 /** Makes the one that is there as createService would have, but for what is done when it fails: that is its administrators'. */
-export function changeService(definition: ServiceDefinition): readonly string[] {
+function changeService(definition: ServiceDefinition): readonly string[] {
   const { name, displayName } = definition;
   const what = "installed";
   const calls = openCalls();

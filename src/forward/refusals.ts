@@ -6,7 +6,7 @@ import type { Batch } from "../store/sink-batch.ts";
 /** Samples of one series in a row that were refused alone: then the rest of it in its unit is given up with them. */
 export const ofSeriesMax = 8;
 /** Records in a row that were refused alone: then what follows is given up by slices, one record tried between them. */
-export const singlesMax = 256;
+const singlesMax = 256;
 /** Of a slice, once it has doubled often. */
 const sliceMax = 65_536;
 /** Slices in a row that were given up: then the receiver refuses everything, and the fault is not in the records. */
