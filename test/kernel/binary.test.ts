@@ -50,9 +50,15 @@ const ingress = /^kappie_forward_count\{.*Direction="ingress"/;
 
 type Running = AsyncDisposable & { readonly child: Bun.Subprocess; stop(): Promise<number> };
 
-async function start(dataDir: string, prefix: readonly string[] = []): Promise<Running> {
-  const inside = ["ip", "netns", "exec", pair.host.name];
-  const child = Bun.spawn([...inside, ...prefix, binary, "run", "--data-dir", join(scratch, dataDir)], {
+async function start(
+  dataDir: string,
+  {
+    prefix = [],
+    flags = [],
+  }: { readonly prefix?: readonly string[]; readonly flags?: readonly string[] } = {},
+): Promise<Running> {
+  const command = [...prefix, binary, "run", "--data-dir", join(scratch, dataDir), ...flags];
+  const child = Bun.spawn(["ip", "netns", "exec", pair.host.name, ...command], {
     stdio: ["ignore", "ignore", "inherit"],
     env: { ...process.env, FOVEA_FLOWS_IDLE: "60s", FOVEA_FLOWS_ACTIVE: "60s" },
   });
@@ -169,7 +175,7 @@ describe("with few rights", () => {
     mkdirSync(dataDir, { mode: 0o700 });
     chownSync(dataDir, 65534, 65534);
     chmodSync(scratch, 0o755);
-    await using fovea = await start("few", nobody(["bpf", "perfmon", "net_admin"]));
+    await using fovea = await start("few", { prefix: nobody(["bpf", "perfmon", "net_admin"]) });
     expect(fovea.child.exitCode).toBeNull();
     ping();
     await eventually("the pings", () =>
@@ -194,16 +200,49 @@ test("a second one on the same data is refused", async () => {
   expect(second.stderr.toString()).toMatch(/process \d+|pid \d+/);
 }, 90_000);
 
+const storedPings = (dataDir: string): number => {
+  const sum =
+    "SELECT SUM(packets) FROM flows_readable WHERE protocol = 1 AND direction = 'ingress' AND verdict = 'forwarded'";
+  const file = join(scratch, dataDir, "fovea.db");
+  return Number(Bun.spawnSync(["sqlite3", "-readonly", file, sum]).stdout.toString());
+};
+
+test("a changed configuration costs no packet, though the store is opened anew", async () => {
+  const config = join(scratch, "reload.yaml");
+  const configure = (days: number): void =>
+    writeFileSync(config, `tick: 200ms\nstore: {ageMax: ${days}d}\n`, { mode: 0o600 });
+  configure(3);
+  const reloads = /^fovea_config_reloads_total\{result="applied"\}/;
+  const sent = 600;
+  {
+    const fovea = await start("reload", { flags: ["--config", config] });
+    const sending = Bun.spawn(
+      [
+        ...["ip", "netns", "exec", pair.outside.name],
+        ...["ping", "-q", "-c", `${sent}`, "-i", "0.005", hostV4],
+      ],
+      { stdio: ["ignore", "ignore", "ignore"] },
+    );
+    for (const days of [4, 5, 6]) {
+      configure(days);
+      await eventually(`change ${days - 3}`, () =>
+        (value(get(metricsUrl) ?? "", reloads) ?? 0) >= days - 3 ? true : undefined,
+      );
+    }
+    await sending.exited;
+    await eventually("all pings in the totals", () =>
+      (value(get(metricsUrl) ?? "", ingress) ?? 0) >= sent ? true : undefined,
+    );
+    expect(await fovea.stop()).toBe(0);
+  }
+  expect(storedPings("reload")).toBe(sent);
+}, 90_000);
+
 test("a clean stop keeps the last rows", async () => {
   const fovea = await start("stop");
   ping();
   const startMs = performance.now();
   expect(await fovea.stop()).toBe(0);
   console.log(`a stop: ${(performance.now() - startMs).toFixed(0)} ms`);
-  const sum =
-    "SELECT SUM(packets) FROM flows_readable WHERE protocol = 1 AND direction = 'ingress' AND verdict = 'forwarded'";
-  const rows = Bun.spawnSync(["sqlite3", "-readonly", join(scratch, "stop/fovea.db"), sum])
-    .stdout.toString()
-    .trim();
-  expect(Number(rows)).toBe(pings);
+  expect(storedPings("stop")).toBe(pings);
 }, 90_000);
