@@ -32,6 +32,8 @@ export type ConfigProblem = {
   readonly line?: number;
   readonly key: string;
   readonly message: string;
+  /** Files beside it that could be put right instead. */
+  readonly about?: readonly string[];
 };
 
 const problemText = ({ file, line, key, message }: ConfigProblem): string =>

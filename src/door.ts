@@ -1,5 +1,6 @@
 // The door to the API: where it listens, who may come in, and who answers. It stays open while its keys stay.
 
+import { createHash } from "node:crypto";
 import { checkExposure, openToken, type Token } from "./api/auth.ts";
 import { openServer, resolveHost, type Server } from "./api/server.ts";
 import { tlsFilesOf, tlsOf } from "./api/tls.ts";
@@ -7,7 +8,7 @@ import type { Config } from "./config-schema.ts";
 import { printListen } from "./config-units.ts";
 import { createKept, type Kept } from "./kept.ts";
 import { errorText, type Log } from "./log.ts";
-import { versionOf } from "./text-file.ts";
+import { readText } from "./text-file.ts";
 
 type DoorConfig = Pick<Config, "listen" | "api">;
 
@@ -27,10 +28,19 @@ const starting: Handler = () =>
     { status: 503, headers: { "Retry-After": "1" } },
   );
 
-/** Certificates are replaced under their names: another version of a file is another door. */
+/** Nothing of a key is kept but its digest. */
+function contentOf(file: string): string {
+  try {
+    return createHash("sha256").update(readText(file)).digest("hex");
+  } catch {
+    return "cannot be read"; // Who opens the door says why.
+  }
+}
+
+/** Certificates are replaced under their names: other bytes are another door. */
 export function keyOfDoor({ listen, api }: DoorConfig): unknown {
   const tls = tlsOf(api.tls);
-  const versions = tls === undefined ? [] : tlsFilesOf(tls).map(versionOf);
+  const versions = tls === undefined ? [] : tlsFilesOf(tls).map(contentOf);
   const { connectionsMax, bodyMax, tokenFile } = api;
   return { listen, tls, versions, connectionsMax, bodyMax, tokenFile };
 }

@@ -55,7 +55,7 @@ export function openForwarding(options: {
   const { sinkStates: states, queries } = history;
   return createForwarder({
     states,
-    commit: () => void history.store.append({ rows: [], at: now() }),
+    commit: () => void history.store.append({ rows: [], at: now(), fit: false }),
     batch: queries.batch,
     log,
     now,

@@ -168,7 +168,10 @@ export function loadSettings(options: LoadOptions): Settings {
 /** What is wrong with the files that the API is opened with. Throws a ConfigError for the configuration itself. */
 export function findApiProblems(source: Omit<LoadOptions, keyof LoadTime>): readonly ConfigProblem[] {
   const { config, problem } = loadConfigWithSources(source);
-  return apiFileProblems(config.api).map(({ path, message }) => problem(["api", ...path], message));
+  return apiFileProblems(config.api).map(({ path, message, about }) => ({
+    ...problem(["api", ...path], message),
+    about,
+  }));
 }
 
 /**
@@ -195,7 +198,7 @@ const pseudoFiles: readonly string[] = Object.values(placesWithoutFile);
 function filesOf(change: SettingsChange): readonly string[] {
   if ("settings" in change) return change.settings.files;
   if (!(change.error instanceof ConfigError)) return [];
-  const files = new Set(change.error.problems.map(({ file }) => file));
+  const files = new Set(change.error.problems.flatMap(({ file, about = [] }) => [file, ...about]));
   return [...files].filter((file) => !pseudoFiles.includes(file));
 }
 
@@ -242,6 +245,8 @@ export type SettingsWatch = {
    * a file that is being written can be read, and is cut short.
    */
   poll(): SettingsChange | undefined;
+  /** What was polled last could not be put in force: these are. */
+  keep(settings: Settings): void;
 };
 
 /** Polls that wait for files to come to rest. What is written ever again must not keep all others from being read. */
@@ -282,6 +287,10 @@ export function watchSettings(options: {
       watched = new Set([...options.files, ...inForce.files, ...filesOf(next.change)]);
       versions = next.versions;
       return next.change;
+    },
+    keep: (settings) => {
+      inForce = settings;
+      watched = new Set([...watched, ...settings.files]);
     },
   };
 }

@@ -2,10 +2,15 @@
 
 import { TlsFileError } from "../sinks/tls-files.ts";
 import { openToken } from "./auth.ts";
-import { readTls, tlsOf } from "./tls.ts";
+import { readTls, tlsFilesOf, tlsOf } from "./tls.ts";
 
-/** `path` is that of the key within the section `api`. */
-export type ApiFileProblem = { readonly path: readonly string[]; readonly message: string };
+export type ApiFileProblem = {
+  /** Of the key within the section `api`. */
+  readonly path: readonly string[];
+  readonly message: string;
+  /** The files of which it speaks. */
+  readonly about: readonly string[];
+};
 
 type ApiFiles = {
   readonly tokenFile?: string | undefined;
@@ -17,7 +22,8 @@ function tokenProblems(tokenFile: string): readonly ApiFileProblem[] {
     openToken(tokenFile);
     return [];
   } catch (error) {
-    return [{ path: ["tokenFile"], message: error instanceof Error ? error.message : String(error) }];
+    const message = error instanceof Error ? error.message : String(error);
+    return [{ path: ["tokenFile"], message, about: [tokenFile] }];
   }
 }
 
@@ -33,7 +39,7 @@ function tlsProblems(given: ApiFiles["tls"]): readonly ApiFileProblem[] {
   } catch (error) {
     if (!(error instanceof TlsFileError)) throw error;
     const [told = "", key = "certFile"] = tlsKey.exec(error.message) ?? [];
-    return [{ path: ["tls", key], message: error.message.slice(told.length) }];
+    return [{ path: ["tls", key], message: error.message.slice(told.length), about: tlsFilesOf(tls) }];
   }
 }
 

@@ -16,7 +16,7 @@ import {
   type LoadTime,
   loadSettings,
   type Settings,
-  type SettingsChange,
+  type SettingsWatch,
   watchSettings,
 } from "../settings.ts";
 import { createThrottle } from "../throttle.ts";
@@ -81,7 +81,8 @@ type Run = {
   readonly world: World;
   readonly log: Log;
   readonly surroundings: Surroundings;
-  readonly poll: () => SettingsChange | undefined;
+  readonly poll: SettingsWatch["poll"];
+  readonly keep: SettingsWatch["keep"];
   readonly status: StatusKeeper;
   readonly watchdog: Watchdog;
 };
@@ -122,6 +123,7 @@ async function runUntilChange(
       return;
     }
     inForce = change.settings;
+    watchdog.ticked(inForce.config.tick); // The loop waits for as long from here on.
     inForceNow(run, inForce);
     log.info("the changed configuration is in force");
   };
@@ -143,6 +145,7 @@ async function reassemble(
     return { assembly, settings: next };
   } catch (error) {
     refuse(run, error); // What keeps the old one from opening again as well ends the run.
+    run.keep(before);
     return { assembly: await assemble(before, surroundings), settings: before };
   }
 }
@@ -181,7 +184,7 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
     host.checkConfigFile(file);
     return read(how);
   };
-  const { first, poll } = watchSettings({ files: [file], load });
+  const { first, poll, keep } = watchSettings({ files: [file], load });
   const log = openLog(world, first.config, host);
   host.configured();
   const warnings = strayVariables(world.env);
@@ -213,7 +216,7 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
     runtimeDir: world.env["RUNTIME_DIRECTORY"]?.split(":")[0],
   };
   using watchdog = feedWatchdog({ notifier: world.notifier, elapsedMs: () => performance.now() });
-  await runAll({ world, log, surroundings, poll, status, watchdog }, first);
+  await runAll({ world, log, surroundings, poll, keep, status, watchdog }, first);
   log.info("stopped", { reason: errorText(world.stop.reason) });
   log.flush();
 }

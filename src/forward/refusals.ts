@@ -13,7 +13,8 @@ const sliceMax = 65_536;
 const slicesMax = 3;
 /**
  * Records that were refused alone for their time: of those the next ones may be good, as when a receiver in order alone
- * is sent again what it has. More than a body or two of them are no such thing, and count as any others.
+ * is sent again what it has. More than a body or two of them count as any others, but never towards a receiver that
+ * refuses everything: it judges times.
  */
 export const lateMax = 4096;
 /** Bodies that must be taken before one grows again after a size that was too large. */

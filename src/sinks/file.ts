@@ -67,6 +67,12 @@ async function store(parcel: Parcel, abort: AbortSignal, lanes: FileLanes, late:
   }
 }
 
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+
 /** What `work` came to, or that it takes too long, which it is told by the signal: then nothing of it is kept. */
 async function within(
   ms: number,
@@ -142,8 +148,8 @@ export function createFileSink({
       // Nothing but ends of series, which the text has no line for.
       if (parcel.body.length === 0) return { kind: "stored", code: "ok" };
       const work = async (giveUp: AbortSignal): Promise<Outcome> => {
-        // Behind a disk that hangs no parcels pile up.
-        await idle();
+        // Behind a disk that hangs no parcels pile up, nor does what waits for it to come back.
+        await Promise.race([idle(), aborted(giveUp)]);
         return giveUp.aborted || closed ? late : await exclusive(() => store(parcel, giveUp, lanes, late));
       };
       return await within(timeoutMs, abort, { work, late, silent });

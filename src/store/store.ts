@@ -64,6 +64,8 @@ export type AppendOptions = {
   readonly importOf?: ImportOf;
   /** Default: now. */
   readonly at?: number;
+  /** False where it comes many times a tick: a file that is too large becomes no smaller then. */
+  readonly fit?: boolean;
   /**
    * What the caller counted since its last append. `rows.offered` must include these rows and those that it filtered
    * or throttled; what becomes of `rows` (kept, invalid, lost, evicted) the store counts itself.
@@ -181,7 +183,7 @@ export function openStore(options: StoreOptions): Store {
 
 function appendTo(session: Session, options: AppendOptions): AppendResult {
   if (session.closed) throw new Error("The store is closed: append what is left before closing it.");
-  const { rows, at, ledger = {}, unkept = [], imported = false, importOf } = options;
+  const { rows, at, ledger = {}, unkept = [], imported = false, importOf, fit = true } = options;
   const { encoded, invalid, deltas } = encode(rows, ledger);
   if (!imported) tellParts(session, encoded, unkept);
   const atNow = Number.isFinite(at) ? Math.trunc(at ?? 0) : session.options.now();
@@ -194,7 +196,7 @@ function appendTo(session: Session, options: AppendOptions): AppendResult {
   const result = idle
     ? { kept: 0, lost: 0, evicted: 0 }
     : writeRows(session, { rows: encoded, at: atNow, deltas, importOf });
-  fitToBudget(session);
+  if (fit) fitToBudget(session);
   return { ...result, invalid };
 }
 
