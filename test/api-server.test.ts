@@ -217,5 +217,5 @@ test("mutual TLS: only a certificate of the authority gets in", async () => {
 
 test("a certificate that cannot be read is told by its key", async () => {
   const missing = { ...tls, certFile: "/nonexistent.crt" };
-  expect(open({ tls: missing })).rejects.toThrow(/api\.tls\.certFile \/nonexistent\.crt cannot be read/);
+  expect(open({ tls: missing })).rejects.toThrow(/api\.tls\.certFile \/nonexistent\.crt is not there/);
 });
