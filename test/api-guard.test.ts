@@ -28,6 +28,24 @@ test("an unknown path is 404, another method 405, both JSON", async () => {
   }
 });
 
+test.each([
+  ["GET", "/api/v1/sinks/x/pause", 405, "POST"],
+  ["PUT", "/api/v1/sinks/x/resume", 405, "POST"],
+  ["DELETE", "/api/v1/sinks/x/drop", 405, "POST"],
+  ["POST", "/api/v1/sinks", 405, "GET, HEAD"],
+  ["POST", "/api/v1/sinks/dead-letters", 405, "GET, HEAD"],
+  ["POST", "/api/v1/sinks/x/pause", 403, null],
+  ["POST", "/api/v1/sinks/x/foo", 404, null],
+  ["GET", "/api/v1/sinks/x/foo", 404, null],
+  ["PUT", "/api/v1/sinks//pause", 404, null],
+  ["POST", "/api/v1/sinks/x/pause/now", 404, null],
+])("%s %s is %p, Allow %p", async (method, path, status, allow) => {
+  const counts = createRequestCounts();
+  const response = await apiApp(parts({ counts })).request(path, { method, ...local });
+  expect([response.status, response.headers.get("allow")]).toEqual([status, allow]);
+  expect(counts.all().map(({ route }) => route === "other")).toEqual([status !== 403]);
+});
+
 test("HEAD answers like GET, without the body", async () => {
   const response = await app.request("/api/v1/status", { method: "HEAD", ...local });
   expect(response.status).toBe(200);
@@ -113,6 +131,10 @@ const bearer = (given: string) => ({ headers: { Host: "node.example", Authorizat
 
 test("with a token every route needs it", async () => {
   const closed = guarded(false);
+  const sink = "/api/v1/sinks/x";
+  for (const method of ["GET", "POST", "PUT"])
+    for (const path of [`${sink}/pause`, `${sink}/foo`, sink])
+      expect((await closed.request(path, { method, headers: { Host: "node.example" } })).status).toBe(401);
   for (const path of ["/metrics", "/healthz", "/readyz", "/api/v1/flows", "/openapi.json", "/nothing"]) {
     const without = await closed.request(path, { headers: { Host: "node.example" } });
     expect(without.status).toBe(401);

@@ -69,6 +69,15 @@ test.each([
   ["/samples", "name"],
   ["/samples?name=a-b", "name"],
   ["/samples?name=up&label=novalue", "label"],
+  ["/samples?name=up&label=Direction=ingress&label=Direction=egress", "label"],
+  ["/series?label=Direction=ingress&label=State=LISTEN&label=Direction=egress", "label"],
+  ["/samples?name=up&step=0s", "step"],
+  ["/samples?name=up&since=10m&to=-1h", "to"],
+  ["/samples?name=up&from=-1h&to=-1h", "to"],
+  ["/samples?name=up&from=2026-02-01T00:00:00Z", "from"],
+  ["/samples?name=up&since=0s", "since"],
+  ["/top?since=10m&to=-1h", "to"],
+  ["/ledger?from=-10m&to=-1h", "to"],
   ["/series?name=*", "name"],
   ["/ledger?limit=0", "limit"],
 ])("%s is refused for %s", async (path, parameter) => {
@@ -79,11 +88,15 @@ test.each([
   expect(seen).toEqual([]);
 });
 
-test("what the store refuses is told by the parameter's name here", async () => {
-  const wrong = { samples: () => Promise.reject(new StoreQueryError("toAt", "is not after fromAt")) };
-  const response = await asked(wrong).get("/samples?name=up&from=now&to=-1h");
+test.each([
+  ["stepMs", "stepMs: 0 is not positive.", { parameter: "step", message: "0 is not positive." }],
+  ["sources", "sources has 65 values", { parameter: "source", message: "has 65 values" }],
+  ["cursor", "The cursor is another's.", { parameter: "cursor", message: "The cursor is another's." }],
+])("what the store refuses of %s is told by the parameter's name here", async (own, message, error) => {
+  const wrong = { samples: () => Promise.reject(new StoreQueryError(own, message)) };
+  const response = await asked(wrong).get("/samples?name=up");
   expect(response.status).toBe(400);
-  expect(errorSchema.parse(await response.json()).error.parameter).toBe("to");
+  expect(errorSchema.parse(await response.json()).error).toEqual(error);
 });
 
 test.each([

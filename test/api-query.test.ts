@@ -18,6 +18,8 @@ test.each([
   ["2026-01-31T13:00:00+01:00", now],
   ["2026-01-31T12:00:00.250Z", now + 250],
   ["2026-01-31T12:00Z", now],
+  ["2024-02-29T00:00:00Z", Date.UTC(2024, 1, 29)],
+  ["2026-12-31T23:59:59-01:00", Date.UTC(2027, 0, 1, 0, 59, 59)],
   [String(now), now],
 ])("time %p", (text, at) => {
   expect(parseWhen(text)?.(now)).toBe(at);
@@ -32,6 +34,10 @@ test.each([
   "1769860800",
   "2026-01-31",
   "2026-13-01T00:00:00Z",
+  "2026-02-31T00:00:00Z",
+  "2026-02-29T00:00:00Z",
+  "2026-04-31T12:00:00.5+02:00",
+  "2026-01-31T24:00:00Z",
   "2026-01-31T12:00:00",
 ])("no time: %p", (text) => {
   expect(parseWhen(text)).toBeUndefined();
@@ -107,6 +113,8 @@ test.each([
   [{ limit: "1001" }, "limit", /whole number from 1 to 1000/],
   [{ limit: "1e2" }, "limit", /whole number/],
   [{ limit: ["1", "2"] }, "limit", /more than once/],
+  [{ direction: ["ingress", "egress"] }, "direction", /more than once/],
+  [{ from: "2026-02-31T00:00:00Z" }, "from", /is no time/],
   [{ from: "soon" }, "from", /RFC|2026-01-31T12:00:00Z/],
   [{ from: "-1m", since: "1m" }, "since", /together with from/],
   [{ since: "10" }, "since", /is no duration/],
@@ -142,8 +150,18 @@ test("a query never throws, whatever it is given", () => {
   );
 });
 
+test("a range that ends before it begins is refused for its end", () => {
+  expect(() => rangeOf({ from: () => 6, to: () => 5 }, now)).toThrow(
+    expect.objectContaining({ parameter: "to", message: "is before from" }),
+  );
+  expect(() => rangeOf({ since: 1000, to: (at) => at - 1001 }, now)).toThrow(
+    expect.objectContaining({ parameter: "to", message: "is longer ago than since" }),
+  );
+});
+
 test("the range is absent where it was not given", () => {
   expect(rangeOf({}, now)).toEqual({});
   expect(rangeOf({ since: 1000 }, now)).toEqual({ fromAt: now - 1000 });
   expect(rangeOf({ to: () => 5 }, now)).toEqual({ toAt: 5 });
+  expect(rangeOf({ from: () => 5, to: () => 5 }, now)).toEqual({ fromAt: 5, toAt: 5 });
 });

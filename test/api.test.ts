@@ -185,6 +185,11 @@ test.each([
   ["/api/v1/flows?cursor=bm9uZQ", "cursor"],
   ["/api/v1/drops?by=colour", "by"],
   ["/api/v1/drops?port=1", "port"],
+  ["/api/v1/status?x=1", "x"],
+  ["/api/v1/flows?since=10m&to=-1h", "to"],
+  ["/api/v1/flows?from=2026-01-31T12:00:00Z&to=2026-01-31T11:00:00Z", "to"],
+  ["/api/v1/drops?since=10m&to=-1h", "to"],
+  ["/api/v1/flows?from=2026-02-31T00:00:00Z", "from"],
 ])("%s is refused for %s", async (path, parameter) => {
   const response = await get(path);
   expect(response.status).toBe(400);

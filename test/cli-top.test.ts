@@ -11,6 +11,7 @@ import { bar, quantity } from "../src/cli/quantity.ts";
 import { picture, type Tty, type TtyStream, ttyOf } from "../src/cli/screen.ts";
 import { widthOf } from "../src/cli/terminal.ts";
 import { rangeOf, ranksOf, type Top, topRows, topScreen, topTitle } from "../src/cli/top-view.ts";
+import { StoreQueryError, StoreUnreadableError } from "../src/store/failure.ts";
 import { apiParts, historyOf, now, storeOfRows } from "./api.parts.ts";
 import { keptOutput, runFovea, testWorld } from "./cli.world.ts";
 
@@ -303,16 +304,35 @@ test("live: what is wrong from the beginning is told without taking the screen",
   expect(top.drawn).toEqual([]);
 });
 
+test.each([
+  [503, new StoreUnreadableError("starting"), "the store cannot be read now"],
+  [500, new Error("broken"), "internal error"],
+])("live: a %p that passes is told in the title and tried again", async (_, error, told) => {
+  let asked = 0;
+  await using server = await serve((query) => {
+    asked += 1;
+    return asked === 2 ? Promise.reject(error) : historyOf(store).top(query);
+  });
+  const top = live(server.url, "--interval", "200ms");
+  const shown = () => titles(top).findIndex((title) => title.includes(told));
+  await until(() => shown() > 0 && titles(top).at(-1) === "by address, most bytes");
+  expect(top.drawn[shown()]?.[0]).toContain("trying again");
+  expect(top.drawn[shown()]?.some((line) => line.startsWith("10.0.0.1 "))).toBe(true);
+  top.type("q");
+  expect(await top.code).toBe(0);
+});
+
 test("live: what the server refuses later ends it with the screen given back", async () => {
   let asked = 0;
   await using server = await serve((query) => {
     asked += 1;
-    return asked === 1 ? historyOf(store).top(query) : Promise.reject(new Error("broken"));
+    if (asked === 1) return historyOf(store).top(query);
+    return Promise.reject(new StoreQueryError("order", "order is gone"));
   });
   const top = live(server.url, "--interval", "200ms");
-  expect(await top.code).toBe(1);
+  expect(await top.code).toBe(2);
   expect(top.state()).toEqual({ open: false, listeners: 0, typed: 0 });
-  expect(top.err()).toContain("internal error");
+  expect(top.err()).toContain("--order is gone");
 });
 
 test("--once prints on a terminal as elsewhere", async () => {

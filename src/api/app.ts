@@ -11,6 +11,7 @@ import { flowsRoute } from "./flows.ts";
 import { healthRoutes } from "./health.ts";
 import { type Imports, importRoutes } from "./import.ts";
 import { ledgerRoute, type ReadLedger } from "./ledger.ts";
+import { ParameterError } from "./parameter-error.ts";
 import { type RequestCounts, urlCharsMax } from "./requests.ts";
 import { samplesRoutes } from "./samples.ts";
 import { type SinkControl, sinksRoutes } from "./sinks.ts";
@@ -71,7 +72,9 @@ const failure = (context: Context, status: 401 | 404 | 405 | 414 | 421 | 500 | 5
 function refusal(context: Context, access: Access): Response | undefined {
   if (context.req.url.length > urlCharsMax)
     return failure(context, 414, `the URL has more than ${urlCharsMax} characters`);
-  if (access.loopback && !isLoopbackHost(context.req.header("host")))
+  // A browser always sends Host; a simple health check that speaks HTTP/1.0 may not.
+  const host = context.req.header("host");
+  if (access.loopback && host !== undefined && !isLoopbackHost(host))
     return failure(context, 421, "the Host header does not name this machine's loopback address");
   if (access.token === undefined || (openPaths.has(context.req.path) && access.openMetrics()))
     return undefined;
@@ -86,19 +89,37 @@ function refusal(context: Context, access: Access): Response | undefined {
   );
 }
 
+/** To HEAD the length that GET would tell: hono leaves the body out, and Bun would call that a length of 0. */
+async function tellLength({ req, res }: Context): Promise<void> {
+  if (req.method !== "HEAD" || res.body === null) return;
+  const { byteLength } = await res.arrayBuffer();
+  res.headers.set("Content-Length", String(byteLength));
+}
+
 function guard({ access, counts }: ApiParts) {
   return async (context: Context, next: Next): Promise<void> => {
     const refused = refusal(context, access);
     if (refused === undefined) await next();
     else context.res = refused;
+    await tellLength(context);
     for (const [name, value] of Object.entries(securityHeaders)) context.res.headers.set(name, value);
     const path = refused === undefined ? routePath(context, -1) : "*";
     counts.add(path.includes("*") ? "other" : path, context.req.method, context.res.status);
   };
 }
 
+/** Whether a route's path, where `:name` is any one part, is this one. */
+function isPathOf(pattern: string, path: string): boolean {
+  const given = path.split("/");
+  const parts = pattern.split("/");
+  return (
+    parts.length === given.length &&
+    parts.every((part, index) => (part.startsWith(":") ? given[index] !== "" : part === given[index]))
+  );
+}
+
 function notFound(app: OpenAPIHono, context: Context): Response {
-  const here = app.routes.filter(({ path, method }) => path === context.req.path && method !== "ALL");
+  const here = app.routes.filter(({ path, method }) => method !== "ALL" && isPathOf(path, context.req.path));
   const known = [...new Set(here.map(({ method }) => method))];
   if (known.length === 0) return failure(context, 404, "no such path; /openapi.json lists them");
   const methods = known.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
@@ -125,17 +146,28 @@ const parameterNames: Readonly<Record<string, string>> = {
   fromAt: "from",
   toAt: "to",
   addresses: "address",
+  sources: "source",
+  destinations: "destination",
   ports: "port",
+  sourcePorts: "sourcePort",
+  destinationPorts: "destinationPort",
   dropReason: "reason",
   labels: "label",
   stepMs: "step",
   seriesMax: "limit",
 };
 
+/** The store's messages begin with its name of the parameter, as in "stepMs: 0 is not positive". */
+function storeRefusal({ parameter: own, message }: StoreQueryError): { parameter: string; message: string } {
+  const told = message.startsWith(own) ? message.slice(own.length).replace(/^:? /, "") : message;
+  return { parameter: parameterNames[own] ?? own, message: told };
+}
+
 function failed(parts: ApiParts, error: Error, context: Context): Response {
-  if (error instanceof StoreQueryError) {
-    const parameter = parameterNames[error.parameter] ?? error.parameter;
-    return context.json({ error: { parameter, message: error.message } }, 400);
+  if (error instanceof StoreQueryError) return context.json({ error: storeRefusal(error) }, 400);
+  if (error instanceof ParameterError) {
+    const { parameter, message } = error;
+    return context.json({ error: { parameter, message } }, 400);
   }
   parts.failed(error, context.req.path);
   if (error instanceof StoreUnreadableError) return failure(context, 503, "the store cannot be read now");
@@ -164,7 +196,10 @@ export function apiApp(parts: ApiParts): OpenAPIHono {
     info: {
       title: "Fovea",
       version: parts.version,
-      description: "Network observability of one node.",
+      description:
+        "Network observability of one node. Before a route is asked, a request may be refused: 413 for a body or 431 for a " +
+        `head that is too large, 414 for a URL of more than ${urlCharsMax} characters, 421 for a Host header of another ` +
+        "machine where the API listens on loopback, 503 while too many connections are open. 500 is a fault of ours, which the log tells.",
       license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
     },
     security: [{}, { token: [] }],

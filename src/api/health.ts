@@ -1,4 +1,5 @@
-// GET /metrics, /healthz and /readyz.
+// GET /metrics, /healthz and /readyz. They pass parameters over: scrapers and health checks may send some with every
+// request, and what they ask for does not depend on any.
 
 import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { jsonAnswer, unauthorizedAnswer } from "./requests.ts";
@@ -24,7 +25,10 @@ const alive = createRoute({
   method: "get",
   path: "/healthz",
   summary: "Whether the process lives",
-  responses: { 200: { description: "It does.", content: { "text/plain": { schema: z.literal("ok\n") } } } },
+  responses: {
+    200: { description: "It does.", content: { "text/plain": { schema: z.literal("ok\n") } } },
+    401: unauthorizedAnswer,
+  },
 });
 
 const ready = createRoute({
@@ -33,6 +37,7 @@ const ready = createRoute({
   summary: "Whether the appliance observes and keeps what it sees",
   responses: {
     200: jsonAnswer(readySchema, "It does."),
+    401: unauthorizedAnswer,
     503: jsonAnswer(readySchema, "It does not; the reasons say why."),
   },
 });

@@ -4,6 +4,7 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import type { FlowRecord } from "../flow.ts";
 import { type ImportPart, ImportRefused } from "../import-rows.ts";
 import { makeTokenFile } from "../private-file.ts";
+import { needed } from "./parameters.ts";
 import { badParameterAnswer, jsonAnswer, noStoreAnswer, unauthorizedAnswer } from "./requests.ts";
 import { errorSchema, importedSchema, importFileSchema, importLineSchema } from "./schemas.ts";
 
@@ -16,14 +17,19 @@ export type Imports = {
   importRows(part: ImportPart): Kept | Promise<Kept>;
 };
 
-const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "is no SHA-256 in small hexadecimal digits");
+const sha256 = (description: string) =>
+  needed((text) => (/^[0-9a-f]{64}$/.test(text) ? text : undefined), {
+    told: "is no SHA-256 in small hexadecimal digits",
+    missing: "is missing: it is the SHA-256 of the whole file in small hexadecimal digits",
+    description,
+  }).openapi({ pattern: "^[0-9a-f]{64}$" });
 const conflictAnswer = jsonAnswer(errorSchema, "The store has other rows of the file, or is not on disk.");
 
 const known = createRoute({
   method: "get",
   path: "/api/v1/import",
   summary: "How much of a file was imported",
-  request: { query: z.strictObject({ sha256: sha256.openapi({ description: "Of the whole file." }) }) },
+  request: { query: z.strictObject({ sha256: sha256("Of the whole file.") }) },
   responses: {
     200: jsonAnswer(importFileSchema, "0 for a file that is not known."),
     400: badParameterAnswer,
@@ -42,7 +48,7 @@ const route = createRoute({
       "fovea-node": z
         .string("is missing: it is the node that the records are of")
         .regex(/^\P{Cc}{1,253}$/u, "is no name of a node"),
-      "fovea-sha256": sha256.openapi({ description: "Of the whole file, the same for all its parts." }),
+      "fovea-sha256": sha256("Of the whole file, the same for all its parts."),
       "fovea-before": z
         .string("is missing: it is how many rows of the file were sent before")
         .regex(/^\d{1,15}$/, "is no number of rows")

@@ -4,6 +4,7 @@ import { z } from "@hono/zod-openapi";
 import ipaddr from "ipaddr.js";
 import { parseDuration } from "../config-units.ts";
 import { protocolNames } from "../flow.ts";
+import { ParameterError } from "./parameter-error.ts";
 
 /** A moment that may be relative: what it is depends on when it is asked. */
 export type When = (now: number) => number;
@@ -17,8 +18,15 @@ export function parseWhen(text: string): When | undefined {
   if (/^\d{12,15}$/.test(text)) return () => Number(text);
   const ago = text.startsWith("-") ? parseDuration(text.slice(1)) : undefined;
   if (ago !== undefined) return (now) => now - ago;
-  const at = rfc3339.test(text) ? Date.parse(text.toUpperCase()) : Number.NaN;
+  const at = rfc3339.test(text) && isOnClock(text) ? Date.parse(text.toUpperCase()) : Number.NaN;
   return Number.isNaN(at) ? undefined : () => at;
+}
+
+/** Date.parse takes the 31st of February for the 3rd of March, and 24:00 for the next day. */
+function isOnClock(text: string): boolean {
+  const written = text.slice(0, "2026-01-31T12:00".length).toUpperCase();
+  const at = Date.parse(`${written}Z`);
+  return !Number.isNaN(at) && new Date(at).toISOString().startsWith(written);
 }
 
 const protocolNumbers = new Map(
@@ -46,17 +54,26 @@ export function parseAddress(text: string): string | undefined {
   return `${network.networkAddressFromCIDR(`${host}/${length}`).toString()}/${Number(length)}`;
 }
 
-/** A parameter that is given once, read by `parse`; its type in the OpenAPI document is a string. */
-export const parameter = <T>(parse: (text: string) => T | undefined, told: string, description: string) =>
+const twice = "is given more than once";
+
+const once = <T>(parse: (text: string) => T | undefined, told: string, missing: string) =>
   z
-    .string("is given more than once")
+    .string({ error: ({ input }) => (input === undefined ? missing : twice) })
     .transform((text, context): T => {
       const value = parse(text.trim());
       if (value === undefined) context.addIssue(`"${text}" ${told}`);
       return value ?? z.NEVER;
-    })
-    .optional()
-    .openapi({ type: "string", description });
+    });
+
+/** A parameter that is given once, read by `parse`; its type in the OpenAPI document is a string. */
+export const parameter = <T>(parse: (text: string) => T | undefined, told: string, description: string) =>
+  once(parse, told, "is missing").optional().openapi({ type: "string", description });
+
+/** A parameter that the route cannot do without; `missing` is told where it is not given. */
+export const needed = <T>(
+  parse: (text: string) => T | undefined,
+  { told, missing, description }: Readonly<Record<"told" | "missing" | "description", string>>,
+) => once(parse, told, missing).openapi({ type: "string", description });
 
 /** How often one parameter may be repeated. */
 const repeatMax = 64;
@@ -94,7 +111,9 @@ export const port = (description: string) =>
 
 export const choice = <const T extends string>(names: readonly T[], description: string) =>
   z
-    .enum(names, `is one of ${names.join(", ")}`)
+    .enum(names, {
+      error: ({ input }) => (Array.isArray(input) ? twice : `is one of ${names.join(", ")}`),
+    })
     .optional()
     .openapi({ description });
 
@@ -113,6 +132,14 @@ export const limit = ({ max, without }: { readonly max: number; readonly without
 export const duration = (description: string) =>
   parameter(parseDuration, "is no duration; write 30s, 10m, 2h or 7d", description);
 
+/** A duration that something is divided by. */
+export const step = (description: string) =>
+  parameter(
+    (text) => parseDuration(text) || undefined,
+    "is no duration above zero; write 30s, 10m, 2h or 7d",
+    description,
+  );
+
 export const protocol = (description: string) =>
   parameter(parseProtocol, "is no protocol: a name such as tcp, or a number", description);
 
@@ -126,7 +153,7 @@ export const range = (what: string) => ({
   since: duration("In place of `from`: how long ago, as in 10m."),
 });
 
-/** `from`, `to` and `since` of a query in epoch milliseconds. */
+/** `from`, `to` and `since` of a query in epoch milliseconds. Throws ParameterError where the end is before the start. */
 export function rangeOf(
   query: {
     readonly from?: When | undefined;
@@ -137,5 +164,7 @@ export function rangeOf(
 ): { readonly fromAt?: number; readonly toAt?: number } {
   const fromAt = query.since === undefined ? query.from?.(now) : now - query.since;
   const toAt = query.to?.(now);
+  if (fromAt !== undefined && toAt !== undefined && toAt < fromAt)
+    throw new ParameterError("to", query.since === undefined ? "is before from" : "is longer ago than since");
   return { ...(fromAt === undefined ? {} : { fromAt }), ...(toAt === undefined ? {} : { toAt }) };
 }

@@ -8,8 +8,8 @@ import { topKeys, topLimitMax, topOrders } from "../store/top-groups.ts";
 import {
   addresses,
   choice,
-  duration,
   limit,
+  needed,
   onePort,
   parameter,
   plainText,
@@ -17,6 +17,7 @@ import {
   protocol,
   range,
   repeated,
+  step,
 } from "./parameters.ts";
 
 export const directions = ["ingress", "egress"] as const satisfies readonly Direction[];
@@ -138,18 +139,24 @@ const labelText = (text: string): readonly [string, string] | undefined => {
   return name === undefined || value === undefined ? undefined : [name, value];
 };
 
-const label = repeated(
-  labelText,
-  "is no label such as Direction=egress",
-  "A label that the series has, as NAME=VALUE.",
-);
-const nameDescription = "Name of the metric, or with a star at the end how it begins.";
-const name = parameter(metricName, "is no name of a metric", nameDescription);
+const named = (labels: readonly (readonly [string, string])[] = []) => labels.map(([of]) => of);
+
+const labelDescription = "A label that the series has, as NAME=VALUE; each name once.";
+const label = repeated(labelText, "is no label such as Direction=egress", labelDescription)
+  .refine((labels) => new Set(named(labels)).size === named(labels).length, {
+    error: "has one name more than once: a series has one value of each",
+  })
+  .openapi({ type: "array", items: { type: "string" }, description: labelDescription });
+const nameFacts = {
+  told: "is no name of a metric",
+  missing: "is missing: which metric?",
+  description: "Name of the metric, or with a star at the end how it begins.",
+};
 
 export const seriesWithout = 1000;
 
 export const seriesQuery = z.strictObject({
-  name,
+  name: parameter(metricName, nameFacts.told, nameFacts.description),
   label,
   limit: limit({ max: 10_000, without: seriesWithout }),
 });
@@ -161,13 +168,12 @@ export const samplesSinceMs = 3_600_000;
 export const samplesQuery = z
   .strictObject({
     ...range("samples that were taken"),
-    name,
+    name: needed(metricName, nameFacts),
     label,
-    step: duration("The last sample of each step alone, as in 5m."),
+    step: step("The last sample of each step alone, as in 5m."),
     limit: limit({ max: 1000, without: samplesWithout }),
   })
-  .refine(sinceAlone, sinceTold)
-  .refine(({ name: given }) => given !== undefined, { path: ["name"], error: "is missing: which metric?" });
+  .refine(sinceAlone, sinceTold);
 
 export type FlowsQuery = z.output<typeof flowsQuery>;
 export type StreamQuery = z.output<typeof streamQuery>;

@@ -2,6 +2,7 @@
 
 import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
 import type { Queries } from "../store/queries.ts";
+import { ParameterError } from "./parameter-error.ts";
 import { rangeOf } from "./parameters.ts";
 import { samplesQuery, samplesSinceMs, samplesWithout, seriesQuery, seriesWithout } from "./query.ts";
 import { badParameterAnswer, jsonAnswer, noStoreAnswer, unauthorizedAnswer } from "./requests.ts";
@@ -32,6 +33,18 @@ function shownValue(value: number | null): SampleValue {
   return Number.isNaN(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf";
 }
 
+/** Without any time of the last hour; a range has at least a millisecond. */
+function spanOf(times: Parameters<typeof rangeOf>[0], now: number) {
+  const { fromAt, toAt = now } = rangeOf(times, now);
+  const span = { fromAt: fromAt ?? toAt - samplesSinceMs, toAt };
+  if (span.fromAt < toAt) return span;
+  const start = times.since === undefined ? "from" : "since";
+  throw new ParameterError(
+    times.to === undefined ? start : "to",
+    `leaves no time between ${start} and to, which is now where it is not given`,
+  );
+}
+
 export function samplesRoutes(
   app: OpenAPIHono,
   { queries, now }: { readonly queries: Pick<Queries, "series" | "samples">; readonly now: () => number },
@@ -44,10 +57,8 @@ export function samplesRoutes(
     return context.json({ series, complete }, 200);
   });
   app.openapi(samplesOf, async (context) => {
-    const { name = "", label = [], step, limit = samplesWithout, ...times } = context.req.valid("query");
-    const at = now();
-    const { fromAt, toAt = at } = rangeOf(times, at);
-    const range = { fromAt: fromAt ?? toAt - samplesSinceMs, toAt };
+    const { name, label = [], step, limit = samplesWithout, ...times } = context.req.valid("query");
+    const range = spanOf(times, now());
     const { series, complete } = await queries.samples({
       ...{ ...range, name, labels: Object.fromEntries(label), seriesMax: limit },
       ...(step === undefined ? {} : { stepMs: step }),

@@ -59,6 +59,10 @@ function bindError(listen: Listen, error: unknown): Error {
 
 type Fetch = (request: Request) => Response | Promise<Response>;
 
+/** Without a Host header, which HTTP/1.0 does not ask for, Bun gives a URL that is the path alone. */
+const withOrigin = (request: Request): Request =>
+  request.url.startsWith("/") ? new Request(`http://localhost${request.url}`, request) : request;
+
 type InnerServer = {
   readonly inner: Inner;
   readonly pendingRequests: number;
@@ -67,7 +71,7 @@ type InnerServer = {
 
 function serve(fetch: Fetch, options: { readonly bodyBytesMax: number; readonly tls?: Tls }): InnerServer {
   const common = {
-    fetch: (request: Request) => fetch(request),
+    fetch: (request: Request) => fetch(withOrigin(request)),
     ...idle,
     maxRequestBodySize: options.bodyBytesMax,
     development: false,

@@ -6,6 +6,7 @@ import { UnknownSinkError } from "../forward/errors.ts";
 import type { ForwardFacts } from "../forward/facts.ts";
 import { makeTokenFile } from "../private-file.ts";
 import type { DeadLetter } from "../store/sink-states.ts";
+import { limit, needed, parameter } from "./parameters.ts";
 import { badParameterAnswer, jsonAnswer, unauthorizedAnswer } from "./requests.ts";
 import { errorSchema } from "./schemas.ts";
 import {
@@ -51,8 +52,15 @@ function sinkAnswer(facts: ForwardFacts, now: number): SinkAnswer {
   };
 }
 
-const name = z.string().min(1).max(63).openapi({ description: "Of the sink." });
-const params = z.object({ name });
+/** Whether there is such a sink, forwarding tells. */
+const sinkName = (text: string) => (text.length >= 1 && text.length <= 63 ? text : undefined);
+const nameFacts = {
+  told: "is no name of a sink, which has 1 to 63 characters",
+  missing: "is missing: which sink?",
+  description: "Of the sink.",
+};
+const nameLengths = { minLength: 1, maxLength: 63 };
+const params = z.object({ name: needed(sinkName, nameFacts).openapi(nameLengths) });
 
 const listRoute = createRoute({
   method: "get",
@@ -66,20 +74,16 @@ const listRoute = createRoute({
   },
 });
 
+const lettersWithout = 100;
+
 const lettersRoute = createRoute({
   method: "get",
   path: "/api/v1/sinks/dead-letters",
   summary: "Records that an upstream will never take, and why",
   request: {
     query: z.strictObject({
-      sink: name.optional(),
-      limit: z
-        .string()
-        .regex(/^\d{1,4}$/, "is no whole number from 1 to 1000")
-        .transform(Number)
-        .refine((limit) => limit >= 1 && limit <= 1000, "is no whole number from 1 to 1000")
-        .optional()
-        .openapi({ type: "integer", description: "Default 100." }),
+      sink: parameter(sinkName, nameFacts.told, nameFacts.description).openapi(nameLengths),
+      limit: limit({ max: 1000, without: lettersWithout }),
     }),
   },
   responses: {
@@ -93,6 +97,7 @@ const unknownAnswer = jsonAnswer(errorSchema, "There is no sink of that name.");
 const forbiddenAnswer = jsonAnswer(errorSchema, "Neither a token nor mutual TLS is set.");
 const mediaAnswer = jsonAnswer(errorSchema, "Content-Type is not application/json.");
 const refusals = {
+  400: jsonAnswer(errorSchema, "A parameter is unknown or wrong."),
   401: unauthorizedAnswer,
   403: forbiddenAnswer,
   404: unknownAnswer,
@@ -104,7 +109,7 @@ const pauseRoute = createRoute({
   method: "post",
   path: "/api/v1/sinks/{name}/pause",
   summary: "Sends nothing more to a sink, also after a restart; its records wait in the store",
-  request: { params },
+  request: { params, query: z.strictObject({}) },
   responses: done,
 });
 
@@ -112,18 +117,15 @@ const resumeRoute = createRoute({
   method: "post",
   path: "/api/v1/sinks/{name}/resume",
   summary: "Goes on with what a paused sink has not sent",
-  request: { params },
+  request: { params, query: z.strictObject({}) },
   responses: done,
 });
 
-const olderThan = z
-  .string("is missing: how old records are that are given up, such as 2h; 0s gives up all")
-  .transform((text, context) => {
-    const ms = text === "0s" ? 0 : parseDuration(text);
-    if (ms === undefined) context.addIssue(`"${text}" is no duration; write 90s, 2h or 7d`);
-    return ms ?? z.NEVER;
-  })
-  .openapi({ type: "string", description: "Records that were stored longer ago: 2h, 7d; 0s for all." });
+const olderThan = needed(parseDuration, {
+  told: "is no duration; write 90s, 2h or 7d",
+  missing: "is missing: how old records are that are given up, such as 2h; 0s gives up all",
+  description: "Records that were stored longer ago: 2h, 7d; 0s for all.",
+});
 
 const dropRoute = createRoute({
   method: "post",
@@ -133,7 +135,6 @@ const dropRoute = createRoute({
   request: { params, query: z.strictObject({ olderThan }) },
   responses: {
     200: jsonAnswer(discardedSchema, "How many records were given up."),
-    400: badParameterAnswer,
     ...refusals,
   },
 });
@@ -159,8 +160,9 @@ function named<Given>(work: () => Given): { readonly given: Given } | { readonly
 }
 
 export function sinksRoutes(app: OpenAPIHono, { sinks, now, access }: Parts): void {
-  app.use("/api/v1/sinks/*", async (context, next) => {
-    if (context.req.method !== "POST") return await next();
+  // For these paths alone: what is no path is 404, and a path of GET is 405, whether or not a token is set.
+  const acting = [pauseRoute, resumeRoute, dropRoute].map((route) => route.getRoutingPath());
+  app.on("POST", acting, async (context, next) => {
     if (access.token === undefined && !access.mutualTls)
       return context.json({ error: { message: forbidden } }, 403);
     // A form of a foreign page cannot have this type: a browser asks first, and gets no leave.
@@ -174,8 +176,8 @@ export function sinksRoutes(app: OpenAPIHono, { sinks, now, access }: Parts): vo
     return context.json({ sinks: answers, deadLettersEvicted: sinks.deadLettersEvicted() }, 200);
   });
   app.openapi(lettersRoute, (context) => {
-    const { sink, limit = 100 } = context.req.valid("query");
-    const deadLetters = sinks.deadLetters({ limit, ...(sink === undefined ? {} : { sink }) });
+    const { sink, limit: most = lettersWithout } = context.req.valid("query");
+    const deadLetters = sinks.deadLetters({ limit: most, ...(sink === undefined ? {} : { sink }) });
     return context.json({ deadLetters }, 200);
   });
   app.openapi(pauseRoute, (context) => {

@@ -1,7 +1,7 @@
 // GET /api/v1/status: how the appliance and its parts do.
 
-import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
-import { jsonAnswer, unauthorizedAnswer } from "./requests.ts";
+import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
+import { badParameterAnswer, jsonAnswer, unauthorizedAnswer } from "./requests.ts";
 import { type StatusAnswer, statusSchema } from "./schemas.ts";
 
 export type ReadStatus = () => StatusAnswer;
@@ -10,7 +10,12 @@ const route = createRoute({
   method: "get",
   path: "/api/v1/status",
   summary: "How the appliance and its parts do",
-  responses: { 200: jsonAnswer(statusSchema, "The state as of the last tick."), 401: unauthorizedAnswer },
+  request: { query: z.strictObject({}) },
+  responses: {
+    200: jsonAnswer(statusSchema, "The state as of the last tick."),
+    400: badParameterAnswer,
+    401: unauthorizedAnswer,
+  },
 });
 
 export function statusRoute(app: OpenAPIHono, { status }: { readonly status: ReadStatus }): void {

@@ -56,7 +56,9 @@ export async function answerStream(
 ): Promise<Response> {
   const text = streamTexts[asked.format];
   const headers = { "Content-Type": text.contentType };
-  if (context.req.method === "HEAD") return context.body(null, 200, headers);
+  // Without the coding that the body of GET has, Bun would add a length of 0.
+  if (context.req.method === "HEAD")
+    return context.body(null, 200, { ...headers, "Transfer-Encoding": "chunked" });
   const stream = await streams.open({
     filter: filterOf(asked.query, now()),
     cursor: asked.cursor,

@@ -59,6 +59,10 @@ export class Refused extends Error {
   }
 }
 
+/** Whether the next try may do better: nobody answers, or the fault is the appliance's, which may be starting. */
+export const mayPass = (error: unknown): boolean =>
+  error instanceof Unreachable || (error instanceof Refused && error.status >= 500);
+
 const failureSchema = z.object({
   error: z.object({
     parameter: z.string().optional(),
@@ -97,11 +101,19 @@ const remedies: readonly (readonly [RegExp, string])[] = [
   [/refused/i, "is fovea running there? Start it, or name another with --server"],
   [/handshake/i, "it may want https://, or for mutual TLS --cert and --key"],
   [/certificate/i, "its certificate is not trusted; name its authority with --ca"],
+  // So does a TLS server that is spoken to in the clear.
+  [
+    /ECONNRESET|closed unexpectedly/i,
+    "it closed the connection; it may have ended, or want https://, or for mutual TLS --cert and --key",
+  ],
 ];
+
+/** What Bun advises the author of a program says nothing to its user. */
+const advice = /\.? For more information, pass `verbose.*$/;
 
 function unreachable(url: string, error: unknown): Unreachable {
   const told = errorText(error);
-  const why = remedies.find(([pattern]) => pattern.test(told))?.[1] ?? told;
+  const why = remedies.find(([pattern]) => pattern.test(told))?.[1] ?? told.replace(advice, "");
   return new Unreachable(`${url} does not answer: ${why}`);
 }
 

@@ -1,7 +1,8 @@
 // What an export asks for: the flags of `fovea flows`, checked here, since nobody else may be there to do it.
 
 import { filterOf } from "../api/flow-filter.ts";
-import { flowsQuery } from "../api/query.ts";
+import { ParameterError } from "../api/parameter-error.ts";
+import { type FlowsQuery, flowsQuery } from "../api/query.ts";
 import type { FlowFilter } from "../store/filter.ts";
 import { flowFilters, queryOf, rangeFilters } from "./flow-flags.ts";
 import { UsageError } from "./world.ts";
@@ -28,6 +29,17 @@ function given(parameters: URLSearchParams): Record<string, string | string[]> {
   );
 }
 
+const wrong = (name: string, message: string): UsageError =>
+  new UsageError(`--${name.replace(/[A-Z]/g, "-$&").toLowerCase()} ${message}`);
+
+function checkedFilter(query: FlowsQuery, now: number): FlowFilter {
+  try {
+    return filterOf(query, now);
+  } catch (error) {
+    throw error instanceof ParameterError ? wrong(error.parameter, error.message) : error;
+  }
+}
+
 /** Times that are relative are told from `now`, epoch milliseconds, once for all pages. Throws UsageError. */
 export function exportQueryOf(options: Readonly<Record<string, unknown>>, now: number): ExportQuery {
   const parameters = queryOf(options, flowFilters);
@@ -37,10 +49,9 @@ export function exportQueryOf(options: Readonly<Record<string, unknown>>, now: n
   });
   if (asked.error !== undefined) {
     const [issue] = asked.error.issues;
-    const name = String(issue?.path[0]).replace(/[A-Z]/g, "-$&");
-    throw new UsageError(`--${name.toLowerCase()} ${issue?.message ?? "is wrong"}`);
+    throw wrong(String(issue?.path[0]), issue?.message ?? "is wrong");
   }
-  const filter = filterOf(asked.data, now);
+  const filter = checkedFilter(asked.data, now);
   const { fromAt, toAt } = filter;
   return {
     filter,

@@ -4,7 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { z } from "zod";
 import { thrownBetween } from "../api/supply.ts";
 import { errorText } from "../log.ts";
-import { type Client, type Flow, knownFlow, Refused, Unreachable } from "./client.ts";
+import { type Client, type Flow, knownFlow, mayPass, Refused } from "./client.ts";
 import type { Printer } from "./flow-printer.ts";
 import { type Counts, counted, missingOf, missingText } from "./missing.ts";
 import type { Output } from "./output.ts";
@@ -134,11 +134,9 @@ async function readStream(state: State, stop: AbortSignal): Promise<void> {
 }
 
 /** Whether the next try may do better. */
-async function mayPass(error: unknown, { follow, query }: State): Promise<boolean> {
-  if (error instanceof Unreachable) return true;
-  if (!(error instanceof Refused)) return false;
-  if (error.status >= 500) return true;
-  if (error.status !== 400 || error.parameter !== "cursor") return false;
+async function goesOn(error: unknown, { follow, query }: State): Promise<boolean> {
+  if (mayPass(error)) return true;
+  if (!(error instanceof Refused) || error.status !== 400 || error.parameter !== "cursor") return false;
   query.delete("cursor");
   await follow.warn("the store was replaced; it goes on with new rows");
   return true;
@@ -157,7 +155,7 @@ async function readStreams(state: State, stop: AbortSignal): Promise<void> {
       [connected, failing] = [true, false];
       await readStream(state, stop);
     } catch (error) {
-      if (stop.aborted || !connected || !(await mayPass(error, state))) throw error;
+      if (stop.aborted || !connected || !(await goesOn(error, state))) throw error;
       if (!failing) await follow.warn(`${errorText(error)}; trying again`);
       failing = true;
     }

@@ -39,7 +39,10 @@ function localServer({ listen, api }: Config): Server {
 }
 
 function namedServer(text: string): Server {
-  const url = URL.parse(/^https?:\/\//.test(text) ? text : `http://${text}`);
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
+  if (scheme !== undefined && scheme !== "http" && scheme !== "https")
+    throw new UsageError(`--server "${text}" begins with ${scheme}://; it takes http:// or https://`);
+  const url = URL.parse(scheme === undefined ? `http://${text}` : text);
   if (url === null) throw new UsageError(`--server "${text}" is no URL such as http://127.0.0.1:10093`);
   return { url: url.origin };
 }

@@ -8,7 +8,7 @@ import { topSchema } from "../api/schemas.ts";
 import { parseDuration } from "../config-units.ts";
 import { errorText } from "../log.ts";
 import { topKeys, topLimitMax, topOrders } from "../store/top-groups.ts";
-import { type Client, Unreachable } from "./client.ts";
+import { type Client, mayPass } from "./client.ts";
 import { csvLine } from "./csv.ts";
 import { flag, oneOf, outputFlag, several } from "./flags.ts";
 import { queryVariable } from "./flow-flags.ts";
@@ -143,7 +143,7 @@ async function show(live: Live): Promise<void> {
       problem = undefined;
     } catch (error) {
       if (stop.aborted) return;
-      if (!(error instanceof Unreachable)) throw error;
+      if (!mayPass(error)) throw error;
       problem = `${errorText(error)}; trying again`; // What was there last stays.
     }
   }
