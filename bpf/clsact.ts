@@ -90,11 +90,12 @@ export function attachClsact(
   const { ifindex, fds } = options;
   const handle = HANDLES[options.owner];
   using undo = new DisposableStack();
+  let stood = true;
   // Removed only if this run made it and nobody else has come to use it.
   if (openQdisc(libbpf, ifindex))
     undo.defer(() =>
       unlessGone(() => {
-        if (!hasFilters(ifindex)) libbpf.destroyTcHook(ifindex);
+        if (stood && !hasFilters(ifindex)) libbpf.destroyTcHook(ifindex);
       }),
     );
   const there = readFilters(ifindex);
@@ -110,6 +111,10 @@ export function attachClsact(
     // Whoever has put another program in its place since then keeps it.
     undo.defer(() => unlessGone(() => void (standsAt(spot) && libbpf.detachTc(spot.hook, filter))));
   }
+  // With both of ours gone the qdisc may be another's, made in the place of ours.
+  undo.defer(() => {
+    stood = spots.some(standsAt);
+  });
   let before = firstBefore(readFilters(ifindex), filter);
   const owned = undo.move();
   return {

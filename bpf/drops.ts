@@ -25,7 +25,6 @@ import { directionAt, type Place } from "./watcher.ts";
 const IFINDEX_WORD = dropRecord.ifindex / 4;
 const JIFFIES_WORD = dropRecord.firstJiffies / 4; // first in the low half, last in the high half
 const PACKETS_WORD = dropRecord.packets / 4;
-const DESTINATION_WORD = dropRecord.destination / 4;
 
 export type Drops = { readonly ledger: TableLedger; collect(): Snapshot; drain(): Snapshot };
 
@@ -35,13 +34,8 @@ export type Surroundings = {
   readonly isLocal: (address: Uint8Array) => boolean;
 };
 
-/**
- * Direction of a packet that came in by an interface of this namespace, as the flow has it that it belongs to. What is
- * for the node itself is the node's to receive, whoever sent it.
- */
+/** Direction of a packet that came in by an interface of this namespace, as the flow has it that it belongs to. */
 function directionIn(words: Uint32Array, at: number, cameIn: number, around: Surroundings): Direction {
-  const destination = new Uint8Array(words.buffer, words.byteOffset + (at + DESTINATION_WORD) * 4, 16);
-  if (around.isLocal(destination)) return "ingress";
   const place = around.place(cameIn);
   const direction = directionAt(place?.role ?? "other", hooks.INGRESS, () =>
     isLocalEnd(words, at, around.isLocal),

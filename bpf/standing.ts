@@ -82,8 +82,8 @@ export function createStanding(options: {
       next.add(links.takeFilters());
       for (const [ifindex, priority] of next.take()) {
         if (!attachments.has(ifindex) || attachments.stands(ifindex, priority)) continue;
+        lost.add(ifindex); // First: what cannot be detached is to be attached to all the same.
         attachments.detach(ifindex);
-        lost.add(ifindex);
       }
     },
     isLost: (ifindex) => lost.has(ifindex),

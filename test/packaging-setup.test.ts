@@ -163,6 +163,24 @@ describe("on a distribution with apt", () => {
       expect(log()).not.toContain("apt-get");
     });
 
+    test("one that cannot be had is done without, and said", () => {
+      fake("apt-get", "exit 1");
+      const { said } = setup("test");
+      expect(said).toContain(`fovea: without ${kernel}: the test that boots it is skipped`);
+      expect(said.some((line) => line.startsWith("fovea: fetching @oven/bun-"))).toBe(true);
+    });
+
+    test("what newer distributions have below /usr is found there", () => {
+      writeFileSync(
+        join(checkout, "packaging/packages.txt"),
+        "busybox-static test busybox-static/bin/busybox unpack what runs first\n",
+      );
+      fake("dpkg-deb", 'mkdir -p "$3/usr/bin"; : >"$3/usr/bin/busybox"');
+      const { said } = setup("test");
+      expect(said.join("\n")).not.toContain("what shows them is not there");
+      expect(existsSync(join(checkout, tools, "busybox-static/usr/bin/busybox"))).toBe(true);
+    });
+
     test("is nothing that a build needs", () => {
       setup("build");
       expect(log()).not.toContain("apt-");

@@ -104,14 +104,18 @@ export function createEndpointCounters(): EndpointCounters {
 const beganAnew = (before: bigint | undefined, count: bigint | undefined): boolean =>
   before !== undefined && count !== undefined && before > 0n && 2n * count <= before;
 
+/** So few may fall by half for being a little less: of these each speaks for itself alone. */
+const fewMax = 16n;
+
 /**
  * `counts` are all that one source tells of an endpoint, and begin anew together: one that did speaks for those that have
  * passed their last value since.
  */
 function resetGroup(last: Counts, counts: Counts): boolean {
-  if (!counts.some((count, number) => beganAnew(last[number], count))) return false;
-  for (const [number, before] of last.entries()) if (before !== undefined) last[number] = 0n;
-  return true;
+  const fallen = [...counts.keys()].filter((number) => beganAnew(last[number], counts[number]));
+  const all = fallen.some((number) => (last[number] ?? 0n) > fewMax);
+  for (const number of all ? last.keys() : fallen) if (last[number] !== undefined) last[number] = 0n;
+  return fallen.length > 0;
 }
 
 /**

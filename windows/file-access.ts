@@ -140,8 +140,9 @@ export function pathProblem(
   { self, directory = false, beside = false }: PathQuestion,
 ): PathProblem | undefined {
   for (const [depth, part] of pathsTo(path).entries()) {
-    const problem =
-      ownerProblem(part, self) ?? writersProblem(part, rightsAt(depth, { directory, beside }), self);
+    // The top of a drive cannot be taken away, though on client editions every user has the right to.
+    const rights = rightsAt(depth, { directory, beside }) & ~(dirname(part) === part ? DELETE : 0);
+    const problem = ownerProblem(part, self) ?? writersProblem(part, rights, self);
     if (problem !== undefined) return { path: part, problem };
   }
   return undefined;

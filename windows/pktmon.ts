@@ -96,6 +96,7 @@ export function createPktmon(options: PktmonOptions): Pktmon {
       last = "read";
     } catch (error) {
       last = outcomeOf(error);
+      if (over.signal.aborted) left(error);
     } finally {
       running = undefined;
     }

@@ -188,9 +188,14 @@ describe.skipIf(!mayMakeNamespaces)("drops", () => {
       test("a rule on what an endpoint sends to the node itself", async () => {
         dropAt("input");
         sendAll(inner, from(innerAddress), { address: host, port });
-        const wanted = flow(innerAddress, host, "ingress", "NETFILTER_DROP");
+        const wanted = flow(innerAddress, host, "egress", "NETFILTER_DROP");
         await observer.until(() => observer.sum(wanted).packets >= COUNT);
         expect(observer.counted({ ...wanted, interface: "in0" })).toEqual(sent);
+        // The same packets as the hook of the interface has them: none of them is of another direction.
+        expect(observer.counted({ destinationPort: port, direction: "ingress" })).toEqual({
+          packets: 0,
+          bytes: 0,
+        });
       });
 
       test("what a bridge of endpoints hands up to be routed", async () => {
@@ -272,7 +277,7 @@ describe.skipIf(!mayMakeNamespaces)("drops", () => {
         const packet = type === etherTypes.ip ? ipv4(ends, TCP, segment) : ipv6(ends, TCP, segment);
         const frame = ethernet(link, type, packet);
         for (let i = 0; i < COUNT; i++) tap.send(withGuestHeader({ frame, headerBytes, segmentBytes: 1000 }));
-        const wanted = { ...flow(outside, host, "ingress", "NETFILTER_DROP"), protocol: TCP };
+        const wanted = { ...flow(outside, host, "egress", "NETFILTER_DROP"), protocol: TCP };
         await observer.until(() => observer.sum(wanted).packets >= COUNT * 5);
         expect(observer.counted({ ...wanted, interface: "tap0" })).toEqual({
           packets: COUNT * 5,

@@ -6,7 +6,8 @@ import { basename, dirname, join } from "node:path";
 
 const tools = join(import.meta.dir, "../../node_modules/.fovea-tools");
 const emulator = "qemu-system-x86_64";
-const busybox = join(tools, "busybox-static/bin/busybox");
+const places = ["bin", "usr/bin"].map((directory) => join(tools, "busybox-static", directory, "busybox"));
+const busybox = places.find((path) => existsSync(path)) ?? "";
 
 export type Kernel = {
   /** As uname -r says. */
@@ -30,7 +31,7 @@ export function findKernel(directory = join(tools, "linux-image-cloud-amd64")): 
 export const machineLacks: readonly string[] = [
   ...(process.arch === "x64" ? [] : ["a processor that runs x64 programs"]),
   ...(Bun.which(emulator) === null ? [emulator] : []),
-  ...(existsSync(busybox) ? [] : ["busybox-static"]),
+  ...(busybox === "" ? ["busybox-static"] : []),
 ];
 
 /** Path inside the machine to what stands there: a program, a file, or the target of a symbolic link. */

@@ -47,6 +47,8 @@ const share = (part: Pair, of: Pair): Pair => ({
   drops: (of.drops * part.drops) / 1000n,
 });
 const isHalfGone = (before: bigint, now: bigint): boolean => before > 0n && 2n * now <= before;
+/** What so few fall by says nothing of others. */
+const few = 16n;
 
 /** One source of an endpoint: what the totals must have of it after each reading. */
 function createGroup() {
@@ -61,14 +63,18 @@ function createGroup() {
     /** Whether it began anew, as far as it can be told. */
     read(now: Pair, fromNow: boolean): boolean {
       const before: Pair = seen ?? (fromNow ? now : zero);
-      if (isHalfGone(before.packets, now.packets) || isHalfGone(before.drops, now.drops)) {
-        sums = plus(sums, now);
-        seen = now;
-        return true;
-      }
-      seen = { packets: passed(before.packets, now.packets), drops: passed(before.drops, now.drops) };
-      sums = plus(sums, { packets: seen.packets - before.packets, drops: seen.drops - before.drops });
-      return false;
+      const gone = {
+        packets: isHalfGone(before.packets, now.packets),
+        drops: isHalfGone(before.drops, now.drops),
+      };
+      const all = (gone.packets && before.packets > few) || (gone.drops && before.drops > few);
+      const from: Pair = {
+        packets: all || gone.packets ? 0n : before.packets,
+        drops: all || gone.drops ? 0n : before.drops,
+      };
+      seen = { packets: passed(from.packets, now.packets), drops: passed(from.drops, now.drops) };
+      sums = plus(sums, { packets: seen.packets - from.packets, drops: seen.drops - from.drops });
+      return gone.packets || gone.drops;
     },
   };
 }
@@ -202,14 +208,14 @@ test("totals have all that an endpoint counted, whatever a reading was short of 
             { endpoints: [readingOf("1", counts)], remote: 0, overflow: 0, failures: [], limits: [] },
             new Map(),
           );
-        // None is 0, so that a reset shows in the drops.
+        // Drops that are more than few tell of a reset.
         let count = plus(begin, { packets: 1n, drops: 1n });
         let truth = zero;
         take(count);
         const end = { grows: { packets: last, drops: last }, anew: null, dip: null };
         let sections = take(count);
         for (const { grows, anew, dip } of [...steps, end]) {
-          if (anew !== null && count.drops > 1n) {
+          if (anew !== null && count.drops > few) {
             take(count); // What it counts after its last reading, and before it begins anew, nobody can tell.
             count = share(anew, count);
             count = { packets: count.packets + 1n, drops: count.drops === 0n ? 1n : count.drops };

@@ -262,7 +262,7 @@ describe("an end", () => {
       return started.some((call) => call.arguments === startCommand);
     });
     await opened[Symbol.asyncDispose]();
-    expect(reasons.length).toBeLessThanOrEqual(1);
+    expect(reasons).toHaveLength(1);
     await until(() => started.every(({ pid }) => !lives(pid)));
   });
 });
