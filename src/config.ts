@@ -325,7 +325,7 @@ export function loadConfigWithSources(options: LoadOptions): ConfigWithSources {
 export const loadConfig = (options: LoadOptions): Config => loadConfigWithSources(options).config;
 
 // These belong to the command line alone.
-const commandVariables = ["FOVEA_CONFIG", "FOVEA_REPLAY"];
+const commandVariables = ["FOVEA_CONFIG", "FOVEA_REPLAY", "FOVEA_RECORD"];
 // Kubernetes sets these for a service named fovea.
 const serviceVariable = /^FOVEA_(SERVICE_|PORT$|PORT_)/;
 

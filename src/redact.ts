@@ -13,10 +13,12 @@ export type Redactor = {
 
 /**
  * What names no machine stays: loopback, unspecified, multicast, broadcast. Of IPv6 multicast the groups that IANA
- * assigned: others hold the end of an address (solicited-node) or the prefix of a site (RFC 3306).
+ * assigned: others hold the end of an address (solicited-node) or the prefix of a site (RFC 3306). Of IPv4's all but
+ * 233/8 and 234/8, which hold the number or the prefix of a site (RFC 3180, RFC 6034).
  */
 const kept = [
-  ...["127.0.0.0/8", "0.0.0.0", "224.0.0.0/4", "255.255.255.255", "::", "::1"],
+  ...["127.0.0.0/8", "0.0.0.0", "255.255.255.255", "::", "::1"],
+  ...["224.0.0.0/5", "232.0.0.0/8", "235.0.0.0/8", "236.0.0.0/6"],
   ...["ff01::/112", "ff02::/112", "ff05::/112"],
   ...["ff02::1:2", "ff02::1:3", "ff05::1:3"], // DHCP relays and servers, LLMNR, DHCP servers.
 ].flatMap((text) => parseRange(text) ?? []);

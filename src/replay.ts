@@ -13,8 +13,8 @@ export type Replay = Backend & {
   readonly ended: Promise<void>;
 };
 
-const lineBytesMaxDefault = 64 * 2 ** 20;
-const fileBytesMaxDefault = 512 * 2 ** 20;
+export const recordingLineMax = 64 * 2 ** 20;
+export const recordingBytesMax = 512 * 2 ** 20;
 
 const withTimes = (flows: readonly FlowRecord[], shiftMs: number): readonly FlowRecord[] =>
   flows.map((flow) => ({ ...flow, startAt: flow.startAt + shiftMs, endAt: flow.endAt + shiftMs }));
@@ -135,7 +135,7 @@ export function openReplay(options: {
   readonly lineBytesMax?: number;
   readonly fileBytesMax?: number;
 }): Replay {
-  const { file, loop, now, lineBytesMax = lineBytesMaxDefault, fileBytesMax = fileBytesMaxDefault } = options;
+  const { file, loop, now, lineBytesMax = recordingLineMax, fileBytesMax = recordingBytesMax } = options;
   const recording = openRecording(file, readLines({ file, lineBytesMax, fileBytesMax }));
   if (recording.names.length === 0) throw new Error(`recording ${file} has no snapshot`);
   const end = Promise.withResolvers<void>();

@@ -32,6 +32,22 @@ test("a recording is served whole, and a stop keeps every row", async () => {
   expect(store.ledger()).toMatchObject({ "packets.seen": 10 * ticks, "rows.kept": 2 * ticks });
 });
 
+test("what is recorded plays as what was seen", async () => {
+  await using directory = temporaryDirectory();
+  const record = join(directory.path, "recorded.ndjson");
+  const run = async (name: string, ...more: readonly string[]) => {
+    const dataDir = join(directory.path, name);
+    await using fovea = start(["--data-dir", dataDir, ...more]);
+    await played(await fovea.url());
+    expect((await fovea.stop()).code).toBe(0);
+    using store = openStore({ dir: dataDir, bytesMax: 2 ** 30, ageMaxMs: 604_800_000 });
+    return { rows: store.stats().rows, seen: store.ledger()["packets.seen"] };
+  };
+  const first = await run("first", "--replay", recording(directory), "--record", record);
+  expect(first).toEqual({ rows: 2 * ticks, seen: 10 * ticks });
+  expect(await run("second", "--replay", record)).toEqual(first);
+});
+
 test("SIGINT stops as well, and the next start goes on with the ledger", async () => {
   await using directory = temporaryDirectory();
   const args = ["--data-dir", join(directory.path, "data"), "--replay", recording(directory)];

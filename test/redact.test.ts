@@ -44,6 +44,11 @@ describe("redacting", () => {
     expect(createRedactor({ key }).record(row(text, text))).toEqual(row(text, text));
   });
 
+  test.each(["233.252.1.2", "234.192.0.2"])("group %s, which names a site, does not", (text) => {
+    const { destination } = createRedactor({ key }).record(row(text, text));
+    expect(Number(destination.split(".")[0])).toBeGreaterThanOrEqual(240);
+  });
+
   test.each(["ff02::1:ffa1:b2c3", "ff3e:40:2001:db8:1:2::8", "ff35::1234:5678", "ff0e::1", "ff15::2"])(
     "of multicast group %s only flags and scope stay",
     (text) => {

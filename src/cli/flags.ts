@@ -80,4 +80,6 @@ export function readTwins(command: Command, env: Env): void {
 
 /** Variables that belong to verbs and to no key of the configuration. */
 export const isVerbVariable = (name: string): boolean =>
-  /^FOVEA_(QUERY_|CLIENT_|EXPORT_|IMPORT_|TOP_|SERVER$|OUTPUT$|CONFIG$|REPLAY$|REPLAY_LOOP$)/.test(name);
+  /^FOVEA_(QUERY_|CLIENT_|EXPORT_|IMPORT_|TOP_|SERVER$|OUTPUT$|CONFIG$|REPLAY$|REPLAY_LOOP$|RECORD$)/.test(
+    name,
+  );

@@ -10,6 +10,7 @@ import { keepDoor } from "../door.ts";
 import { createLog, errorText, type Log, type LogFormat, writeStderr } from "../log.ts";
 import { keepObserving } from "../observing.ts";
 import { places } from "../places.ts";
+import { openRecorder } from "../recorder.ts";
 import { openReplay } from "../replay.ts";
 import {
   findApiProblems,
@@ -32,6 +33,7 @@ export type RunOptions = {
   listen?: string;
   replay?: string;
   replayLoop?: boolean;
+  record?: string;
 };
 
 /** What else a process does that is not run from a terminal. */
@@ -195,7 +197,13 @@ export async function runAppliance(world: World, options: RunOptions, host: RunH
     replay === undefined
       ? world.openBackend
       : () => Promise.resolve(openReplay({ file: replay, loop: replayLoop, now: Date.now }));
-  await using observing = keepObserving({ openBackend, now: Date.now, log });
+  using recorder =
+    options.record === undefined ? undefined : openRecorder({ file: options.record, now: Date.now, log });
+  const recorded: typeof openBackend = async (config, asked) => {
+    const backend = await openBackend(config, asked);
+    return recorder?.record(backend) ?? backend;
+  };
+  await using observing = keepObserving({ openBackend: recorded, now: Date.now, log });
   await using door = keepDoor({ log });
   const surroundings: Surroundings = {
     build: world.build,
@@ -243,5 +251,7 @@ export function addRun(program: Command, world: World): void {
   const verb = program
     .command("run")
     .description("observe this machine and serve what is seen, until stopped");
-  addRunFlags(verb).action((options: RunOptions) => runInConsole(world, options));
+  addRunFlags(verb)
+    .addOption(flag("--record <file>", "write down all that is seen, to be played elsewhere", "FOVEA_RECORD"))
+    .action((options: RunOptions) => runInConsole(world, options));
 }
