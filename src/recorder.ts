@@ -54,6 +54,7 @@ export function openRecorder(options: {
   const startedAt = now();
   let snapshots: Record<string, Snapshot> = {};
   let at = startedAt;
+  let giver: string | undefined; // The collector of flows.
   const flush = (): void => {
     if (Object.keys(snapshots).length > 0) lines.write(recordTick({ startedAt, at, snapshots }));
     snapshots = {};
@@ -61,7 +62,15 @@ export function openRecorder(options: {
   const keep = (name: string, snapshot: Snapshot): Snapshot => {
     snapshots[name] = snapshot;
     at = now();
+    if (snapshot.flows !== undefined) giver ??= name;
     return snapshot;
+  };
+  /** What is still live at the end belongs to the last tick: a recording has no other place for it. */
+  const keepLast = (last: Snapshot): Snapshot => {
+    const before = giver === undefined ? undefined : snapshots[giver];
+    if (giver !== undefined && before !== undefined)
+      snapshots[giver] = { ...before, ...last, flows: [...(before.flows ?? []), ...(last.flows ?? [])] };
+    return last;
   };
   const wrap = ({ name, collect }: Collector, first: boolean): Collector => ({
     name,
@@ -72,8 +81,9 @@ export function openRecorder(options: {
     },
   });
   return {
-    record: (backend) => ({
+    record: ({ drain, ...backend }) => ({
       ...backend,
+      ...(drain === undefined ? {} : { drain: () => keepLast(drain()) }),
       collectors: backend.collectors.map((collector, index) => wrap(collector, index === 0)),
       [Symbol.asyncDispose]: () => backend[Symbol.asyncDispose](),
     }),

@@ -19,6 +19,9 @@ const ticks: readonly Readonly<Record<"now" | "later", Snapshot>>[] = [1, 2, 3].
   later: { attached: [`eth${tick}`] },
 }));
 
+/** Still there at the end. */
+const live = { ...flow, startAt: 3100, endAt: 3200, evictReason: "shutdown" as const };
+
 /** One collector answers at once, the other one later, and fails in the second tick. */
 function backend(): Backend & { closed: boolean } {
   let tick = 0;
@@ -36,6 +39,7 @@ function backend(): Backend & { closed: boolean } {
         },
       },
     ],
+    drain: (): Snapshot => ({ flows: [live] }),
     [Symbol.asyncDispose]: () => {
       open.closed = true;
       return Promise.resolve();
@@ -61,6 +65,7 @@ async function recorded(file: string, bytesMax?: number) {
     for (const { collect } of outer.collectors)
       given.push(await Promise.try(() => collect(signal)).catch((error: Error) => error.message));
   }
+  expect(outer.drain?.()).toEqual({ flows: [live] });
   return { given, told, inner };
 }
 
@@ -76,12 +81,12 @@ test("it gives what the backend gives, and what it wrote down plays so", async (
   for (const [index, { now, later }] of ticks.entries()) {
     at += 1000;
     const [first, second] = collectors;
-    const flows = now.flows?.map((one) => ({
+    const flows = [...(now.flows ?? []), ...(index === 2 ? [live] : [])].map((one) => ({
       ...one,
       startAt: one.startAt + 400_000,
       endAt: one.endAt + 400_000,
     }));
-    expect(first?.collect(signal)).toEqual({ ...now, ...(flows && { flows }) });
+    expect(first?.collect(signal)).toEqual({ ...now, flows });
     if (index === 1) expect(() => second?.collect(signal)).toThrow("it failed when this was recorded");
     else expect(second?.collect(signal)).toEqual(later);
   }
