@@ -7,7 +7,7 @@ import type { RequestCounts } from "./api/requests.ts";
 import { createStreams, type Streams } from "./api/streams.ts";
 import { type Appliance, createAppliance, type Outlets } from "./appliance.ts";
 import type { Config } from "./config-schema.ts";
-import { type Door, type DoorKeeper, keyOfDoor } from "./door.ts";
+import type { Door, DoorKeeper } from "./door.ts";
 import { createExposition, type Exposition } from "./exposition.ts";
 import { createFilter } from "./filter.ts";
 import { createFlowLog, type FlowLog } from "./flow-log.ts";
@@ -235,10 +235,6 @@ function takeOver({ throttle, forwarder, log }: Running, admission: Admission, c
     .catch((error: unknown) => log.error("the sinks are as they were", { error: errorText(error) }));
 }
 
-/** Down to the files that are read once. */
-const sameDoor = (before: unknown, { config }: Settings): boolean =>
-  Bun.deepEquals(before, keyOfDoor(config));
-
 /** Throws when a part cannot be opened; then those before it are closed again. */
 export async function assemble(settings: Settings, surroundings: Surroundings): Promise<Assembly> {
   const { log, now, throttle, observing: kept } = surroundings;
@@ -251,7 +247,6 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
   undo.defer(surroundings.door.leave);
   const history = undo.use(await openHistory({ ...surroundings, config }));
   // The port before the backend: one that is taken is told at once, and nothing was attached to the kernel for it.
-  const doorKey = keyOfDoor(config);
   const door = await surroundings.door.open(config);
   undo.defer(door.server.answered);
   undo.defer(door.answer);
@@ -297,7 +292,7 @@ export async function assemble(settings: Settings, surroundings: Surroundings): 
       return loop.run(signal);
     },
     apply: (changed) => {
-      if (!sameParts(live, changed) || !sameDoor(doorKey, changed)) return false;
+      if (!sameParts(live, changed) || !surroundings.door.fits(changed.config)) return false;
       live = changed;
       takeOver(running, admission, changed);
       return true;

@@ -38,7 +38,7 @@ function contentOf(file: string): string {
 }
 
 /** Certificates are replaced under their names: other bytes are another door. */
-export function keyOfDoor({ listen, api }: DoorConfig): unknown {
+function keyOfDoor({ listen, api }: DoorConfig): unknown {
   const tls = tlsOf(api.tls);
   const versions = tls === undefined ? [] : tlsFilesOf(tls).map(contentOf);
   const { connectionsMax, bodyMax, tokenFile } = api;

@@ -5,6 +5,8 @@ export type Kept<Asked, Part> = AsyncDisposable & {
   open(asked: Asked): Promise<Part>;
   /** What will be asked for next; undefined when nothing will be. */
   foresee(asked: Asked | undefined): void;
+  /** Whether the open part is what is asked for. */
+  fits(asked: Asked): boolean;
   /** Whether the open part is what will be asked for next. */
   stays(): boolean;
   /** Closes the part, unless it stays. */
@@ -39,6 +41,7 @@ export function createKept<Asked, Part>(options: {
     foresee: (asked) => {
       next = asked;
     },
+    fits,
     stays: () => fits(next),
     leave: async () => {
       if (!fits(next)) await end();

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import { type AgentConfig, agentConfigFiles, readAgentConfig } from "./agent-config.ts";
 import { apiFileProblems } from "./api/files.ts";
+import { tlsFilesOf, tlsOf } from "./api/tls.ts";
 import {
   ConfigError,
   type ConfigProblem,
@@ -40,8 +41,16 @@ export type Settings = {
 };
 
 /** A certificate that was replaced is taken over like a changed configuration; tokens are read where they are used. */
-const apiTlsFiles = ({ api: { tls } }: Config): readonly string[] =>
-  [tls.certFile, tls.keyFile, tls.clientCaFile].filter((file) => file !== undefined);
+function apiTlsFiles({ api }: Config): readonly string[] {
+  const tls = tlsOf(api.tls);
+  return tls === undefined ? [] : tlsFilesOf(tls);
+}
+
+const apiProblems = ({ config, problem }: ConfigWithSources): readonly ConfigProblem[] =>
+  apiFileProblems(config.api).map(({ path, message, about }) => ({
+    ...problem(["api", ...path], message),
+    about,
+  }));
 
 // YAML and variables have one kind of number; the throttle's reader tells whole ones by their type.
 const asWritten = (value: unknown): unknown =>
@@ -140,7 +149,13 @@ export function loadSettings(options: LoadOptions): Settings {
   const filters = readFilters(config);
   const broken = agent.problem === undefined ? [] : [agent.problem];
   const passes = starting || inForce?.mapPassedOver === true;
-  const problems = [...filters.problems, ...(passes ? [] : broken), ...mapEmptied(agent, options)];
+  const problems = [
+    ...filters.problems,
+    ...(passes ? [] : broken),
+    ...mapEmptied(agent, options),
+    // Before anything is closed for a change; at a start, what opens the API tells of them.
+    ...(starting ? [] : apiProblems(loaded)),
+  ];
   if (problems.length > 0) throw new ConfigError(problems);
   const throttle = throttleOf(loaded, agent);
   const { dir, found, schemaVersion, configVersion, internalMetrics } = agent;
@@ -166,13 +181,8 @@ export function loadSettings(options: LoadOptions): Settings {
 }
 
 /** What is wrong with the files that the API is opened with. Throws a ConfigError for the configuration itself. */
-export function findApiProblems(source: Omit<LoadOptions, keyof LoadTime>): readonly ConfigProblem[] {
-  const { config, problem } = loadConfigWithSources(source);
-  return apiFileProblems(config.api).map(({ path, message, about }) => ({
-    ...problem(["api", ...path], message),
-    about,
-  }));
-}
+export const findApiProblems = (source: Omit<LoadOptions, keyof LoadTime>): readonly ConfigProblem[] =>
+  apiProblems(loadConfigWithSources(source));
 
 /**
  * What is wrong with the files and credentials that enabled sinks name. A start goes on all the same: a sink reads its

@@ -20,6 +20,7 @@ function opened() {
 test("a part stays open for what asks for the same, and is closed for anything else", async () => {
   const { kept, told } = opened();
   expect(await kept.open({ key: 1, other: 1 })).toBe(1);
+  expect([kept.fits({ key: 1, other: 3 }), kept.fits({ key: 2 })]).toEqual([true, false]);
   kept.foresee({ key: 1, other: 2 });
   expect(kept.stays()).toBe(true);
   await kept.leave();

@@ -4,7 +4,6 @@ import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { createRequestCounts } from "../api/requests.ts";
 import { type Assembly, assemble, type Surroundings } from "../assembly.ts";
-import { ConfigError } from "../config.ts";
 import type { Config, ConfigInput } from "../config-schema.ts";
 import { keepDoor } from "../door.ts";
 import { createLog, errorText, type Log, type LogFormat, writeStderr } from "../log.ts";
@@ -13,7 +12,6 @@ import { places } from "../places.ts";
 import { openRecorder } from "../recorder.ts";
 import { openReplay } from "../replay.ts";
 import {
-  findApiProblems,
   type LoadTime,
   loadSettings,
   type Settings,
@@ -62,12 +60,7 @@ export function configSource({ env }: Pick<World, "env">, { config, dataDir, lis
   const load = (time: LoadTime): Settings => {
     // One that was there and is gone is no default: it is told.
     const given = config !== undefined || time.inForce?.filled.includes(file) === true || existsSync(file);
-    const source = { env, overrides, ...(given ? { file } : {}) };
-    const settings = loadSettings({ ...source, ...time });
-    // Before anything is closed for a change; at a start, what opens the API tells of them.
-    const problems = time.starting ? [] : findApiProblems(source);
-    if (problems.length > 0) throw new ConfigError(problems);
-    return settings;
+    return loadSettings({ env, overrides, ...time, ...(given ? { file } : {}) });
   };
   return { file, load };
 }
