@@ -1,6 +1,7 @@
 // A file that another program has open, and what it lets others do to it meanwhile.
 
 import { openLibrary, utf16, WindowsError } from "../../windows/system.ts";
+import { whenFree } from "./when-free.ts";
 
 const GENERIC_READ = 0x8000_0000;
 const OPEN_EXISTING = 3;
@@ -17,7 +18,18 @@ export function holdOpen(
     CloseHandle: { args: ["i64"], returns: "i32" },
     GetLastError: { args: [], returns: "u32" },
   });
-  const handle = symbols.CreateFileW(utf16(path), GENERIC_READ, shares[share], null, OPEN_EXISTING, 0, null);
-  if (handle === -1n) throw new WindowsError(`CreateFileW ${path}`, symbols.GetLastError());
+  const handle = whenFree(() => {
+    const opened = symbols.CreateFileW(
+      utf16(path),
+      GENERIC_READ,
+      shares[share],
+      null,
+      OPEN_EXISTING,
+      0,
+      null,
+    );
+    if (opened === -1n) throw new WindowsError(`CreateFileW ${path}`, symbols.GetLastError());
+    return opened;
+  });
   return { [Symbol.dispose]: () => void symbols.CloseHandle(handle) };
 }
